@@ -1,0 +1,153 @@
+"""From the words of a prompt to a structure seed: motifs, how they meet, colours, numbers.
+
+Motifs are found by name where the prompt names them and else by embedding; everything the
+words do not decide is drawn from the family's natural range by the seed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imagegen.looks import GROUNDS, MATERIALS
+from imagegen.motifs import FAMILIES, Family
+from orbweave.records import Combination, Motif, Structure
+
+__all__ = ["Embed", "choose_structure"]
+
+Embed = Callable[[Sequence[str]], NDArray[Any]]
+"""Texts to unit vectors, shape (n, d)."""
+
+SECOND_MOTIF = 0.42
+"""Cosine a second motif must reach; chosen by us on the prompts in the tests."""
+SYNONYMS = {
+    "gold": "golden", "yellow": "golden", "orange": "amber", "honey": "amber",
+    "bronze": "copper", "brown": "copper", "crimson": "red", "magenta": "pink", "rose": "pink",
+    "violet": "purple", "cyan": "teal", "turquoise": "teal", "emerald": "green",
+    "ivory": "cream", "beige": "cream", "gray": "grey", "metallic": "silver",
+    "iridescent": "pearl", "pearly": "pearl", "nacreous": "pearl", "milky": "white",
+}  # fmt: skip
+GROUND_SYNONYMS = {
+    "dark": "black", "gray": "grey", "ivory": "cream", "beige": "cream", "blue": "navy",
+    "dark blue": "navy", "deep blue": "navy", "dark brown": "brown", "bright": "white",
+    "pale": "cream", "light": "white", "turquoise": "teal", "deep green": "dark green",
+}  # fmt: skip
+MEETINGS: tuple[tuple[Combination, str], ...] = (
+    ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
+    ("half", r"\bhal(f|ves)\b|split|beside|next to|side by side"),
+    ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
+)
+CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into)\b"
+LOW, HIGH = 0.12, 0.88
+"""Place within the natural range that a word such as "fine" or "coarse" asks for."""
+SPACING = ((r"\bfine(ly|r)?\b|dense|densely|narrow|closely|tight|small", LOW),
+           (r"coarse|wide(ly)?|large|open|sparse|broad", HIGH))  # fmt: skip
+THICKNESS = ((r"\bthin|slender|hairline|delicate|slim", LOW), (r"thick|stout|heavy|sturdy", HIGH))
+DISORDER = ((r"\bregular|even(ly)?\b|perfect|uniform|ordered", 0.08),
+            (r"irregular|random|tangle|disorder|uneven|wild", 0.8))  # fmt: skip
+DIRECTIONS = ((r"horizontal", 0.0), (r"vertical|upright", 90.0),
+              (r"falling diagonal", 135.0), (r"diagonal|oblique|slanted", 45.0))  # fmt: skip
+
+
+def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
+    """Return the structure seed a prompt asks for; the same words and seed, the same one."""
+    rng = np.random.default_rng([seed, *prompt.encode()[:256]])
+    clauses = [c.strip() for c in re.split(CLAUSE_ENDS, prompt) if c.strip()]
+    ranked = _rank(clauses or [prompt], embed)
+    names = [ranked[0][1]]
+    if len(ranked) > 1 and ranked[1][0] >= SECOND_MOTIF:
+        names.append(ranked[1][1])
+    text = prompt.lower().replace("mother of pearl", "nacre").replace("mother-of-pearl", "nacre")
+    combine: Combination = "single"
+    if len(names) == 2:
+        combine = next((c for c, words in MEETINGS if re.search(words, text)), "overlay")
+    return Structure(
+        motifs=tuple(_motif(name, text, rng) for name in names),
+        combine=combine,
+        look=_look(text, names),
+        seed=seed,
+    )
+
+
+def _rank(clauses: list[str], embed: Embed) -> list[tuple[float, str]]:
+    """Score every family by its best clause, best first; each clause counts for one family."""
+    texts = [(name, t) for name, f in FAMILIES.items() for t in (*f.names, *f.plain)]
+    cos = embed([t for _, t in texts]) @ embed(clauses).T
+    scores = {
+        name: cos[[i for i, (n, _) in enumerate(texts) if n == name]].max(0) for name in FAMILIES
+    }
+    for name, family in FAMILIES.items():
+        scores[name] = scores[name] + np.array([_named(family, c) for c in clauses])
+    ranked: list[tuple[float, str]] = []
+    free = list(range(len(clauses)))
+    table = np.stack([scores[name] for name in FAMILIES])
+    while free and len(ranked) < 2:
+        name_i, clause_i = np.unravel_index(int(table[:, free].argmax()), (len(FAMILIES), len(free)))
+        name = list(FAMILIES)[int(name_i)]
+        ranked.append((float(table[name_i, free[int(clause_i)]]), name))
+        table[name_i] = -1
+        # A clause that names two motifs may give both; one that names none gives one.
+        best = free[int(clause_i)]
+        if not any(_named(FAMILIES[n], clauses[best]) for n in FAMILIES if n != name):
+            free.remove(best)
+    return ranked
+
+
+def _named(family: Family, clause: str) -> float:
+    """1 if the clause holds all words of one of the family's names, else 0."""
+    words = {_stem(w) for w in re.findall(r"[a-z]+", clause.lower())}
+    return float(
+        any(all(_stem(w) in words for w in re.findall(r"[a-z]+", n.lower())) for n in family.names)
+    )
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if word.endswith("s") and len(word) > 3 else word
+
+
+def _place(rules: Sequence[tuple[str, float]], text: str) -> float | None:
+    return next((value for words, value in rules if re.search(words, text)), None)
+
+
+def _motif(name: str, text: str, rng: np.random.Generator) -> Motif:
+    """Numbers from the words; what they leave open lies in the middle of the natural range."""
+    family = FAMILIES[name]
+
+    def within(bounds: tuple[float, float], place: float | None) -> float:
+        place = float(rng.uniform(0.3, 0.7)) if place is None else place
+        return round(bounds[0] + place * (bounds[1] - bounds[0]), 2)
+
+    drawn = float(rng.choice([0.0, 90.0, 35.0, 145.0]))
+    degrees = re.search(r"(\d{1,3})\s*(?:°|deg)", text)
+    named = float(degrees[1]) % 180 if degrees else _place(DIRECTIONS, text)
+    disorder = _place(DISORDER, text)
+    return Motif(
+        family=name,
+        spacing=within(family.spacing, _place(SPACING, text)),
+        thickness=within(family.thickness, _place(THICKNESS, text)),
+        direction_deg=(drawn if named is None else named) if family.directed else 0.0,
+        irregularity=round(float(rng.uniform(0.2, 0.45)), 2) if disorder is None else disorder,
+    )
+
+
+def _look(text: str, names: list[str]) -> str:
+    """Colours named in the text; a colour before "background" or after "on" is the ground."""
+    usual = FAMILIES[names[0]].looks[0].partition(" on ")
+    grounds = "|".join(sorted([*GROUNDS, *GROUND_SYNONYMS], key=len, reverse=True))
+    found = re.search(rf"\b({grounds})\b[\w\s-]{{0,12}}background", text) or re.search(
+        rf"\b(?:on|against|over)\s+(?:an?\s+|the\s+)?({grounds})\b", text
+    )
+    ground = GROUND_SYNONYMS.get(found[1], found[1]) if found else usual[2]
+    rest = text if found is None else text[: found.start()] + text[found.end() :]
+    words = re.findall(r"[a-z]+", rest)
+    colours = [SYNONYMS.get(w, w) for w in words if SYNONYMS.get(w, w) in MATERIALS]
+    distinct = list(dict.fromkeys(c for c in colours if not (c == ground)))
+    if not distinct:
+        distinct = [usual[0]]
+    if len(names) == 2 and len(distinct) > 1:
+        return f"{distinct[0]} and {distinct[1]} on {ground}"
+    return f"{distinct[0]} on {ground}"
