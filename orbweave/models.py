@@ -1,0 +1,363 @@
+"""Model references: one string that works wherever a model is asked for.
+
+    base                        a name of the catalogue (catalogue.yaml)
+    ./runs/silk                 a folder
+    org/name, org/name@rev      the Hugging Face cache or Hub
+    http://host:8000/v1#name    a model of an OpenAI-compatible server
+
+Nothing here loads a model; folders are judged by their headers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from orbweave import embedded
+from orbweave.errors import ModelError, UsageError, shown
+from orbweave.files import build_folder, check_output
+from orbweave.weights import Kind, check_folder, count_parameters, hash_weights, weight_files
+
+__all__ = [
+    "CatalogueEntry",
+    "ModelRef",
+    "cached_folder",
+    "export_model",
+    "list_models",
+    "resolve",
+    "show_model",
+]
+
+_HUB_NAME = re.compile(
+    r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[A-Za-z0-9][\w./-]*)?", re.A
+)
+_BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.A)
+_MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "README.md")
+_DUPLICATES = ("consolidated*", "original/*", "onnx/*", "*.fp16.*", "*non_ema*", "*flax*")
+"""Second copies of the same weights that repositories carry beside the plain ones."""
+
+
+class CatalogueEntry(BaseModel):
+    """One entry of catalogue.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Kind
+    description: str
+    licence: str
+    source: str
+    """`embedded:<wheel>` or `hub:<org>/<name>`."""
+    parents: tuple[str, ...] = ()
+    """The models it was made from, nearest first."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A parsed model reference; make one with `parse`, `str` gives the text back."""
+
+    kind: Literal["catalogue", "folder", "hub", "endpoint"]
+    name: str
+    """Catalogue name, folder as typed, `org/name`, or the model's name at the endpoint."""
+    revision: str | None = None
+    """Branch, tag or commit; only for `hub`."""
+    url: str | None = None
+    """Base address ending before the `#`; only for `endpoint`."""
+
+    def __str__(self) -> str:
+        """Return the reference as it is typed."""
+        if self.kind == "endpoint":
+            return f"{self.url}#{self.name}"
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """Return what `text` refers to. A catalogue name wins over a folder of that name.
+
+        Raises:
+            UsageError: no form of reference looks like this.
+            ModelError: it is a name or folder that does not exist.
+        """
+        _refuse_strange_characters(text)
+        text = text.strip()
+        if re.match(r"[a-z]+://", text, re.I):
+            return _parse_endpoint(text)
+        if text in _catalogue():
+            return cls("catalogue", text)
+        if Path(text).expanduser().is_dir():
+            return cls("folder", text)
+        _refuse_later_forms(text)
+        if text.startswith(("/", ".", "~")):
+            raise ModelError(f"wanted the model folder {shown(text)}, found none; check the path")
+        if _HUB_NAME.fullmatch(text) and ".." not in text:
+            name, _, revision = text.partition("@")
+            return cls("hub", name, revision=revision or None)
+        if _BARE_NAME.fullmatch(text):
+            raise ModelError(_unknown_name(text))
+        raise UsageError(
+            f"wanted a model reference, got {shown(text)}; give a catalogue name, a folder, "
+            "org/name[@revision] or http://host:port/v1#name"
+        )
+
+
+def resolve(
+    ref: ModelRef | str,
+    kind: Kind = "language",
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Return the checked local folder of a model, building or downloading it if need be.
+
+    Args:
+        ref: A reference or its text.
+        kind: What the caller can use.
+        on_progress: Is told, in a sentence, what a long step is doing.
+
+    Raises:
+        UsageError: not a reference, or a model of the other kind.
+        ModelError: the model is missing, incomplete or damaged, or has no folder.
+    """
+    ref = _as_ref(ref)
+    if ref.kind == "endpoint":
+        raise ModelError(f"wanted a model folder, got the server {ref}; give a model on disk")
+    if ref.kind == "folder":
+        folder = Path(ref.name).expanduser()
+    elif ref.kind == "hub":
+        folder = _from_hub(ref.name, ref.revision, on_progress)
+    else:
+        entry = _catalogue()[ref.name]
+        if entry.kind != kind:
+            names = ", ".join(e.name for e in list_models() if e.kind == kind)
+            raise UsageError(
+                f"wanted a {kind} model, got {ref}, which is for {entry.kind}; take one of {names}"
+            )
+        place, _, name = entry.source.partition(":")
+        if place == "embedded":
+            folder = embedded.build_base(on_progress)
+        else:
+            folder = _from_hub(name, None, on_progress)
+    check_folder(folder, kind)
+    return folder
+
+
+def list_models() -> list[CatalogueEntry]:
+    """Return the catalogue, the default first."""
+    return list(_catalogue().values())
+
+
+def show_model(ref: ModelRef | str) -> dict[str, object]:
+    """Return what is known of a model without building or downloading it.
+
+    Keys: name, kind, description, licence, source, lineage (the model, then what it was
+    made from), folder (None while it is not on this machine) and, read from that folder,
+    parameters, size_bytes and sha256 (see `weights.hash_weights`).
+
+    Raises:
+        UsageError, ModelError: as in `ModelRef.parse`, or a weights file is damaged.
+    """
+    ref = _as_ref(ref)
+    known: dict[str, object] = {"name": str(ref), "kind": None, "description": None}
+    known |= {"licence": None, "source": ref.kind}
+    parents: list[str] = []
+    if ref.kind == "catalogue":
+        entry = _catalogue()[ref.name]
+        known |= entry.model_dump(include={"kind", "description", "licence", "source"})
+        parents = list(entry.parents)
+    folder = cached_folder(ref)
+    if folder is not None:
+        card = _read_card(folder)
+        known["kind"] = "image" if (folder / "model_index.json").is_file() else "language"
+        known["licence"] = known["licence"] or card.get("license")
+        if not parents:
+            base = card.get("base_model") or []
+            parents = [base] if isinstance(base, str) else [str(parent) for parent in base]
+    known |= {"lineage": [str(ref), *parents], "folder": str(folder) if folder else None}
+    files = weight_files(folder) if folder else []
+    known["parameters"] = count_parameters(files) if files else None
+    known["size_bytes"] = sum(file.stat().st_size for file in files) if files else None
+    known["sha256"] = hash_weights(folder) if folder and files else None
+    return known
+
+
+def cached_folder(ref: ModelRef) -> Path | None:
+    """Return the model's folder if it is on this machine, else None; the net is not asked."""
+    if ref.kind == "endpoint":
+        return None
+    if ref.kind == "folder":
+        return Path(ref.name).expanduser()
+    name, revision = ref.name, ref.revision
+    if ref.kind == "catalogue":
+        place, _, name = _catalogue()[ref.name].source.partition(":")
+        if place == "embedded":
+            return embedded.built_base()
+    from huggingface_hub import try_to_load_from_cache
+
+    for head in ("config.json", "model_index.json"):
+        found = try_to_load_from_cache(name, head, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def export_model(
+    ref: ModelRef | str,
+    target: Path,
+    *,
+    kind: Kind = "language",
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Copy a model into `target` as a plain Hugging Face folder, whole or not at all.
+
+    Returns:
+        `target`.
+
+    Raises:
+        OutputError: the target exists and `force` is off, or cannot be written.
+        UsageError, ModelError: as in `resolve`.
+    """
+    check_output(target, force=force)
+    folder = resolve(ref, kind, on_progress).resolve()
+    if target.resolve() == folder or folder in target.resolve().parents:
+        raise UsageError(f"wanted to export {folder}, got a target inside it; choose another place")
+    on_progress(f"copying {folder} to {target}")
+    with build_folder(target, force=force) as building:
+        for pattern in (*_MODEL_FILES, "*.txt", "mergekit_config.yml"):
+            for file in sorted(folder.rglob(pattern)):
+                copy = building / file.relative_to(folder)
+                if file.is_file() and file.name != "manifest.json" and not copy.exists():
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, copy)  # follows the links of the Hub's cache
+        check_folder(building, kind)
+    return target
+
+
+@cache
+def _catalogue() -> dict[str, CatalogueEntry]:
+    """Return the shipped catalogue by name, in its order."""
+    text = resources.files("orbweave").joinpath("catalogue.yaml").read_text(encoding="utf-8")
+    entries = yaml.safe_load(text)
+    return {name: CatalogueEntry(name=name, **fields) for name, fields in entries.items()}
+
+
+def _as_ref(ref: ModelRef | str) -> ModelRef:
+    return ModelRef.parse(ref) if isinstance(ref, str) else ref
+
+
+def _refuse_strange_characters(text: str) -> None:
+    """Raise UsageError for a text that is empty or could repaint a terminal."""
+    if not text.strip():
+        raise UsageError("wanted a model reference, got nothing; give for instance base")
+    if any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in text):
+        raise UsageError(f"wanted a model reference, got control characters in {shown(text)}")
+
+
+def _refuse_later_forms(text: str) -> None:
+    """Raise UsageError for the forms that are planned and not built yet."""
+    form = None
+    if "(" in text:
+        form = "a merge written as slerp(...)"
+    elif text.endswith((".yaml", ".yml")):
+        form = "a recipe file"
+    elif "+" in text:
+        form = "MODEL+ADAPTER"
+    if form is not None:
+        raise UsageError(
+            f"wanted a model, got {shown(text)}; {form} is not supported yet, "
+            "build the model first and give its folder"
+        )
+
+
+def _parse_endpoint(text: str) -> ModelRef:
+    """Return the reference `http://host:port/v1#name`."""
+    address, _, name = text.partition("#")
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not name or re.search(r"\s", text):
+        raise UsageError(
+            f"wanted a model server as http://host:port/v1#name, got {shown(text)}; "
+            "name the model after the #"
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            "wanted a server address without a password; keys belong in the environment"
+        )
+    return ModelRef("endpoint", name, url=address)
+
+
+def _unknown_name(text: str) -> str:
+    """Return the message for a catalogue name that does not exist."""
+    near = difflib.get_close_matches(text, _catalogue(), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return (
+        f"wanted a model, found none called {shown(text)}; {hint}the names are "
+        f"{', '.join(_catalogue())}; a folder is written ./{text}"
+    )
+
+
+def _from_hub(name: str, revision: str | None, on_progress: Callable[[str], None]) -> Path:
+    """Return the snapshot of a Hub repository, from the cache where the net is off.
+
+    Raises:
+        ModelError: unknown, gated, or neither cached nor reachable.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    on_progress(f"looking up {name} in the Hugging Face cache and on the Hub")
+    wanted = f"wanted the model {name}" + (f" at {revision}" if revision else "")
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                allow_patterns=list(_MODEL_FILES),
+                ignore_patterns=list(_DUPLICATES),
+            )
+        )
+    except GatedRepoError as err:
+        raise ModelError(
+            f"{wanted}, its owner asks for consent; accept the licence at "
+            f"https://huggingface.co/{name} and set HF_TOKEN"
+        ) from err
+    except RevisionNotFoundError as err:
+        raise ModelError(f"{wanted}, found no such revision; check the part after @") from err
+    except RepositoryNotFoundError as err:
+        raise ModelError(
+            f"{wanted}, found no such repository on the Hub; check the name, "
+            "or set HF_TOKEN if it is private"
+        ) from err
+    except (OSError, ValueError) as err:
+        raise ModelError(
+            f"{wanted}, it is not in the Hugging Face cache and the Hub cannot be reached "
+            f"({type(err).__name__}); go online once, copy the model here and give its folder, "
+            "or use base, which needs no net"
+        ) from err
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """Return the YAML head of the folder's model card; empty where there is none to read."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
+        return {}
+    return head if isinstance(head, dict) else {}

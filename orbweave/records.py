@@ -1,0 +1,277 @@
+"""The values that travel between packages: frozen, typed, JSON round-trip.
+
+    Brief -> Turn -> ImagePrompt -> RenderRequest -> Picture -> Measurement -> Critique -> Design
+
+Unknown keys are refused, so a misspelt field in a file from outside is an error and
+not a silence. `schema_version` changes when a reader of old files must know.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orbweave.errors import ConceptError, shown
+
+__all__ = [
+    "COMBINATIONS",
+    "DOMAINS",
+    "MAX_CONCEPT_CHARS",
+    "SCALES",
+    "Brief",
+    "Citation",
+    "Combination",
+    "Critique",
+    "Design",
+    "Domain",
+    "ImagePrompt",
+    "Measurement",
+    "Motif",
+    "PhraseOrigin",
+    "Picture",
+    "RenderRequest",
+    "Scale",
+    "Structure",
+    "Targets",
+    "Turn",
+    "clean_concept",
+]
+
+SCHEMA_VERSION = 1
+MAX_CONCEPT_CHARS = 2_000
+"""A concept is a sentence or a paragraph; a paper belongs into `ingest`."""
+
+Domain = Literal["spider-silk", "collagen", "leaf", "biocomposite"]
+DOMAINS: tuple[Domain, ...] = ("spider-silk", "collagen", "leaf", "biocomposite")
+Scale = Literal["microstructure", "component", "architecture", "urban"]
+SCALES: tuple[Scale, ...] = ("microstructure", "component", "architecture", "urban")
+Combination = Literal["single", "overlay", "inclusion", "half", "graded"]
+COMBINATIONS: tuple[Combination, ...] = ("single", "overlay", "inclusion", "half", "graded")
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Record(BaseModel):
+    """Base of all records: immutable, strict about keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def clean_concept(text: str) -> str:
+    """Return the concept as one line of normalised text (NFC, single spaces).
+
+    Control and zero-width formatting characters are refused, for they could repaint a
+    terminal; joiners and direction marks, which emoji and right-to-left scripts need,
+    are kept.
+
+    Raises:
+        ConceptError: empty, longer than `MAX_CONCEPT_CHARS`, or with control characters.
+    """
+    kept = "".join(" " if c in "\n\r\t" else c for c in text)
+    bad = next((c for c in kept if unicodedata.category(c) in {"Cc", "Cs", "Cn"}), None)
+    if bad is not None:
+        raise ConceptError(
+            f"wanted a concept in plain text, got the control character U+{ord(bad):04X}; "
+            "remove it and try again"
+        )
+    concept = " ".join(unicodedata.normalize("NFC", kept).split())
+    if not any(c.isalnum() or unicodedata.category(c)[0] == "S" for c in concept):
+        raise ConceptError(
+            f"wanted a concept in words, got {shown(text)}; say what to design, "
+            'for instance "a filter membrane that combines spider silk and leaf veins"'
+        )
+    if len(concept) > MAX_CONCEPT_CHARS:
+        raise ConceptError(
+            f"wanted a concept of at most {MAX_CONCEPT_CHARS:,} characters, got "
+            f"{len(concept):,}; shorten it to the idea"
+        )
+    return concept
+
+
+class Targets(Record):
+    """What the picture should measure; a field that is None is not asked for."""
+
+    solid_fraction: Fraction | None = None
+    """Share of the picture that is material, in [0, 1]."""
+    direction_deg: Annotated[float, Field(ge=0.0, lt=180.0)] | None = None
+    """Main direction of the lines; 0 is horizontal, anticlockwise, in [0, 180)."""
+    spacing_px: Annotated[float, Field(gt=0.0)] | None = None
+    """Distance between repeating elements, in pixels of the picture."""
+
+
+class Brief(Record):
+    """What somebody asks the team for."""
+
+    concept: str
+    scale: Scale = "microstructure"
+    domains: tuple[Domain, ...] = ()
+    """Experts to ask; empty means: chosen by retrieval."""
+    targets: Targets = Targets()
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+class Citation(Record):
+    """One fact as it was shown to an agent."""
+
+    id: str
+    domain: str
+    statement: str
+    source_title: str
+    source_url: str
+    score: float
+    """Cosine similarity to the concept, in [-1, 1]."""
+
+
+class Turn(Record):
+    """One thing one speaker said."""
+
+    index: int
+    speaker: str
+    """Name as shown, e.g. `spider_silk_expert`."""
+    role: Literal["human", "expert", "engineer", "critic"]
+    model: str
+    """The model reference that spoke; `human` for a person."""
+    text: str
+    cited: tuple[str, ...] = ()
+    """Ids of facts named in the text that were given to the speaker."""
+    unsupported: tuple[str, ...] = ()
+    """Numbers with units in the text that no given fact holds."""
+    n_tokens: int = 0
+    seconds: float = 0.0
+    """Wall time of the turn; not part of what a seed repeats."""
+
+
+class Motif(Record):
+    """One geometry of the structure seed, in pixels of a 256-pixel picture."""
+
+    family: str
+    """A name in `imagegen.motifs.FAMILIES`."""
+    spacing: Annotated[float, Field(ge=6.0, le=96.0)] = 24.0
+    """Distance between repeating elements, in pixels at 256."""
+    thickness: Annotated[float, Field(ge=0.02, le=0.95)] = 0.25
+    """Thickness of threads, walls or veins as a share of the spacing."""
+    direction_deg: Annotated[float, Field(ge=0.0, lt=180.0)] = 0.0
+    """Direction of the structure's axis; 0 is horizontal, anticlockwise."""
+    irregularity: Fraction = 0.3
+    """0 is a perfect lattice, 1 as disordered as the family allows."""
+
+
+class Structure(Record):
+    """The geometry a picture starts from: one or two motifs, how they combine, a look."""
+
+    motifs: Annotated[tuple[Motif, ...], Field(min_length=1, max_length=2)]
+    combine: Combination = "single"
+    look: str = "golden"
+    """A name in `imagegen.looks.LOOKS`."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _combination_fits(self) -> Structure:
+        if (self.combine == "single") != (len(self.motifs) == 1):
+            raise ValueError(
+                f"combine={self.combine!r} does not fit {len(self.motifs)} motif(s): "
+                "one motif is 'single', two need overlay, inclusion, half or graded"
+            )
+        return self
+
+
+class PhraseOrigin(Record):
+    """Which turn a phrase of the prompt came from."""
+
+    phrase: str
+    turn: int
+
+
+class ImagePrompt(Record):
+    """What the prompt engineer hands to the renderer."""
+
+    title: str
+    prompt: str
+    negative_prompt: str = ""
+    structure: Structure | None = None
+    targets: Targets = Targets()
+    origins: tuple[PhraseOrigin, ...] = ()
+    turn: int | None = None
+    """Index of the turn that wrote it; None for a prompt typed by a person."""
+
+
+class RenderRequest(Record):
+    """Everything that decides the pixels of a set of pictures."""
+
+    prompt: str
+    negative_prompt: str = ""
+    model: str = "loom"
+    """A catalogue name, a diffusers folder or `org/name`."""
+    structure: Structure | None = None
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """Share of the denoising done on the structure seed; 1 ignores it, 0 copies it."""
+    scheduler: str = "DPM++ 2M"
+    """Sampler by its A1111 name."""
+    steps: Annotated[int, Field(ge=1, le=500)] = 16
+    guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 4.0
+    width: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
+    height: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    """One seed per picture; picture 3 of 4 can be made again alone."""
+
+
+class Picture(Record):
+    """One PNG on disk; `path` is relative to the design folder where there is one."""
+
+    path: str
+    sha256: str
+    seed: int
+    lost_words: tuple[str, ...] = ()
+    """Words of the prompt beyond the text encoder's window."""
+    seconds: float = 0.0
+    prompt_version: int = 0
+    request: RenderRequest
+    """With `seeds` holding just this picture's seed."""
+
+
+class Measurement(Record):
+    """Image statistics of one picture; not properties of a material."""
+
+    picture: str
+    """The picture's path as in `Picture.path`."""
+    solid_fraction: Fraction
+    """Share of pixels brighter (or darker) than Otsu's threshold on the structure's side."""
+    direction_deg: float | None
+    """Main line direction, [0, 180) anticlockwise from horizontal; None if isotropic."""
+    anisotropy: Fraction
+    """Coherence of the structure tensor: 0 isotropic, 1 all lines parallel."""
+    spacing_px: float | None
+    """Dominant period of the power spectrum in pixels; None if there is none."""
+    contrast: float
+    """Standard deviation of luminance over its range, in [0, 0.5]."""
+
+
+class Critique(Record):
+    """The critic's judgement of one prompt version and its pictures."""
+
+    scores: dict[str, float]
+    """depth, creativity, clarity, quantitative: expected score in [1, 5]."""
+    advice: str
+    wanted: Targets
+    measured: dict[str, float | None]
+    prompt_version: int
+    turn: int
+
+
+class Design(Record):
+    """The whole record of one design; `design.json` is this."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    brief: Brief
+    turns: tuple[Turn, ...]
+    facts: tuple[Citation, ...]
+    prompts: tuple[ImagePrompt, ...]
+    """Versions, oldest first."""
+    pictures: tuple[Picture, ...]
+    measurements: tuple[Measurement, ...]
+    critiques: tuple[Critique, ...]
+    stop_reason: str
+    timings_s: dict[str, float]
+    """Wall time per phase; not part of what a seed repeats."""
+    environment: dict[str, str]
