@@ -1,0 +1,66 @@
+# Two commands do everything on a fresh clone: `make design` and `make test`.
+# Nothing is installed outside .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+CONCEPT ?= a filter membrane that combines the load spreading of a spider web with leaf veins
+IMAGES ?= 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.orbweave-installed
+PACKAGES := agents imagegen merging orbweave training ui
+
+.PHONY: help setup design test lint format types check lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## make .venv and install the exact versions of the lock files
+
+# --no-deps for the second lock: its comment says why.
+$(STAMP): requirements.lock requirements-embedded.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "orbweave: wanted Python 3.11 or newer, got $$($(PYTHON) --version 2>&1);" \
+	    "name another: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "orbweave: wanted Python's venv and ensurepip modules, $(PYTHON) lacks them;" \
+	    "on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet -r requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps -r requirements-embedded.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+design: setup ## draw the built-in concept into designs/
+	@mkdir -p designs
+	$(BIN)/orbweave design "$(CONCEPT)" --images $(IMAGES) \
+	  --out "designs/$$(date +%Y%m%d-%H%M%S)-$$$$"
+
+test: setup ## run all tests that need neither GPU nor network
+	$(BIN)/python -m pytest
+
+lint: setup ## look for faults
+	$(BIN)/ruff check .
+
+format: setup ## write the code in the common form
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+types: setup ## check the types of the packages
+	$(BIN)/mypy
+
+check: lint types test ## all of the above, as .ci/run does
+	$(BIN)/ruff format --check .
+
+# A fresh environment, so that nothing installed by hand gets into the lock.
+lock: ## write requirements.lock anew from pyproject.toml
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet torch==2.13.0 "setuptools>=77"
+	.venv-lock/bin/pip install --quiet ".[dev]"
+	{ sed -n '/^#/p' requirements.lock; \
+	  .venv-lock/bin/pip freeze --all --exclude orbweave --exclude pip | sed -E 's/\+cpu$$//'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock && rm -rf .venv-lock build
+
+clean: ## remove .venv and caches; designs stay
+	rm -rf $(VENV) .venv-lock build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

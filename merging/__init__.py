@@ -1,0 +1,1 @@
+"""How two models become one, and what came of it."""

@@ -1,0 +1,160 @@
+"""Who may import whom, read off the syntax trees; and what a help page may cost."""
+
+from __future__ import annotations
+
+import ast
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "orbweave": set(),
+    "training": {"orbweave"},
+    "merging": {"orbweave"},
+    "agents": {"orbweave", "merging"},
+    "imagegen": {"orbweave"},
+    "ui": {"orbweave", "training", "merging", "agents", "imagegen"},
+}
+
+# Each outside giant and the files that may touch it. A pattern stands for a package that is
+# still growing.
+ADAPTERS: dict[str, tuple[str, ...]] = {
+    "autogen_agentchat": ("agents/team.py",),
+    "autogen_core": ("agents/client.py", "agents/team.py"),
+    "autogen_ext": (),
+    "openai": (),
+    "sentence_transformers": ("agents/embedding.py",),
+    "transformers": (
+        "agents/engine.py",
+        "imagegen/denoiser.py",
+        "imagegen/pipeline.py",
+        "training/*.py",
+    ),
+    "diffusers": (
+        "imagegen/autoencoder.py",
+        "imagegen/denoiser.py",
+        "imagegen/latents.py",
+        "imagegen/pipeline.py",
+    ),
+    "torch": (
+        "agents/decoder.py",
+        "agents/engine.py",
+        "agents/sampler.py",
+        "imagegen/autoencoder.py",
+        "imagegen/checkpoint.py",
+        "imagegen/denoiser.py",
+        "imagegen/device.py",
+        "imagegen/export.py",
+        "imagegen/latents.py",
+        "imagegen/pipeline.py",
+        "imagegen/samples.py",
+        "orbweave/embedded.py",
+        "training/*.py",
+        "merging/*.py",
+    ),
+    "gguf": ("orbweave/embedded.py",),
+    "huggingface_hub": ("orbweave/models.py",),
+    "trl": ("training/*.py",),
+    "peft": ("training/*.py",),
+    "mergekit": ("merging/*.py",),
+    "gradio": ("ui/app.py",),
+    "typer": ("ui/cli.py", "ui/commands/*.py"),
+    "rich": ("ui/terminal.py",),
+    "jinja2": ("agents/engine.py", "ui/report.py"),
+}
+
+HEAVY = ("torch", "transformers", "diffusers", "autogen_core", "gradio", "sentence_transformers")
+
+
+def _sources() -> list[Path]:
+    return sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield (full name, line) of everything a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), path)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            assert node.module is not None
+            yield node.module, node.lineno
+
+
+def test_packages_import_only_what_the_design_allows():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in _sources()
+        for name, line in _imports(path)
+        for package in [path.relative_to(ROOT).parts[0]]
+        if name.split(".")[0] in MAY_IMPORT.keys() - MAY_IMPORT[package] - {package}
+    ]
+    assert wrong == []
+
+
+def test_each_giant_is_touched_only_by_its_adapters():
+    wrong = [
+        f"{place}:{line} imports {name}"
+        for path in _sources()
+        for place in [path.relative_to(ROOT).as_posix()]
+        for name, line in _imports(path)
+        for giant in [name.split(".")[0]]
+        if giant in ADAPTERS and not any(fnmatch(place, known) for known in ADAPTERS[giant])
+    ]
+    assert wrong == []
+
+
+def test_every_named_adapter_still_touches_its_giant():
+    """So that the table above cannot outlive the code; patterns may run ahead of it."""
+    stale = [
+        f"{place} no longer imports {giant}"
+        for giant, places in ADAPTERS.items()
+        for place in places
+        if "*" not in place and (ROOT / place).exists()
+        if giant not in {name.split(".")[0] for name, _ in _imports(ROOT / place)}
+    ]
+    assert stale == []
+
+
+def test_no_file_is_called_utils():
+    assert [path for path in _sources() if path.stem in {"utils", "helpers", "common"}] == []
+
+
+def test_the_sources_were_found():
+    assert {path.relative_to(ROOT).parts[0] for path in _sources()} >= {
+        "orbweave",
+        "agents",
+        "imagegen",
+        "ui",
+    }
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_importing_a_package_loads_no_giant(package):
+    _run_python(f"import sys, {package}; {_complain_about_heavy()}")
+
+
+def test_help_loads_no_giant_and_takes_under_a_second_of_processor_time():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    _run_python(f"import sys; from ui.cli import run; run(['--help']); {_complain_about_heavy()}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent_s < 1.0
+
+
+def _complain_about_heavy() -> str:
+    return f"found = sys.modules.keys() & set({HEAVY}); sys.exit(str(found) if found else 0)"
+
+
+def _run_python(code: str) -> None:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

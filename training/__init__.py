@@ -1,0 +1,1 @@
+"""How a base model learns a domain, and how well it did."""
