@@ -27,7 +27,18 @@ class Sampling:
     top_k: int = 50
     """Tokens kept before the nucleus; 0 keeps all."""
     repetition_penalty: float = 1.1
-    """Divides the logits of tokens already seen; 1 is off."""
+    """Makes tokens of the prompt and the reply less likely, as in transformers; 1 is off."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number outside its range."""
+        for name, value, fits in (
+            ("temperature", self.temperature, 0.0 <= self.temperature < float("inf")),
+            ("top_p", self.top_p, 0.0 < self.top_p <= 1.0),
+            ("top_k", self.top_k, self.top_k >= 0),
+            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0),
+        ):
+            if not fits:
+                raise ValueError(f"{name} lies outside its range, got {value}")
 
 
 @dataclass(frozen=True)
@@ -38,11 +49,25 @@ class Generation:
     sampling: Sampling = Sampling()
     max_new_tokens: int = 160
     seed: int = 0
-    """The same request with the same seed gives the same text, whatever it is batched with."""
+    """The same request with the same seed gives the same text, whatever it is batched with.
+
+    That holds for the in-process engine with the same processor, number of threads and
+    version of torch; a server promises what it promises.
+    """
     prefix: str = ""
-    """Text the assistant's reply must begin with; part of the returned text."""
+    """Text the assistant's reply must begin with; part of the returned text.
+
+    Should not end in a space: to most tokenizers the space belongs to the next word.
+    """
     stop: tuple[str, ...] = ()
-    """The reply ends before the first of these."""
+    """The reply ends before the first of these that it says after the prefix."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a request that asks for nothing."""
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        if "" in self.stop:
+            raise ValueError("a stop string must not be empty")
 
 
 class Reply(NamedTuple):
@@ -50,9 +75,13 @@ class Reply(NamedTuple):
 
     text: str
     n_prompt_tokens: int
+    """Chat and prefix, in tokens."""
     n_tokens: int
+    """Tokens drawn; the one that ended the reply is not counted."""
     seconds: float
+    """From the request to the end, waiting included."""
     finish: Literal["stop", "length"]
+    """`stop`: the model ended, or said a stop string; `length`: `max_new_tokens` came first."""
 
 
 class Engine(Protocol):

@@ -99,15 +99,20 @@ def check_output(target: Path, *, force: bool = False) -> None:
         OutputError: it exists and `force` is off, a parent is a file, or the nearest
             existing parent folder is read-only.
     """
-    if not force and (target.exists() or target.is_symlink()):
-        raise OutputError(
-            f"wanted to write {target}, but it exists already; choose another place or use --force"
-        )
-    parent = target.absolute().parent
-    while not (parent.exists() or parent.is_symlink()):
-        parent = parent.parent
-    if not parent.is_dir():
-        raise OutputError(f"wanted to write {target}, but {parent} is no folder; choose another")
+    with _disk_errors(target):
+        if not force and (target.exists() or target.is_symlink()):
+            raise OutputError(
+                f"wanted to write {target}, but it exists already; "
+                "choose another place or use --force"
+            )
+        target.is_dir()  # refuses names that are too long
+        parent = target.absolute().parent
+        while not (parent.exists() or parent.is_symlink()):
+            parent = parent.parent
+        if not parent.is_dir():
+            raise OutputError(
+                f"wanted to write {target}, but {parent} is no folder; choose another"
+            )
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"wanted to write {target}, but {parent} is not writable; "

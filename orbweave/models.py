@@ -44,6 +44,8 @@ _HUB_NAME = re.compile(
     r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[A-Za-z0-9][\w./-]*)?", re.A
 )
 _BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.A)
+_MAX_CHARS = 1_000
+"""Longer than any path or address in use, shorter than what the system refuses as a path."""
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "README.md")
 _DUPLICATES = ("consolidated*", "original/*", "onnx/*", "*.fp16.*", "*non_ema*", "*flax*")
 """Second copies of the same weights that repositories carry beside the plain ones."""
@@ -90,13 +92,13 @@ class ModelRef:
             UsageError: no form of reference looks like this.
             ModelError: it is a name or folder that does not exist.
         """
-        _refuse_strange_characters(text)
         text = text.strip()
+        _refuse_strange_characters(text)
         if re.match(r"[a-z]+://", text, re.I):
             return _parse_endpoint(text)
         if text in _catalogue():
             return cls("catalogue", text)
-        if Path(text).expanduser().is_dir():
+        if _is_folder(text):
             return cls("folder", text)
         _refuse_later_forms(text)
         if text.startswith(("/", ".", "~")):
@@ -257,10 +259,19 @@ def _as_ref(ref: ModelRef | str) -> ModelRef:
 
 def _refuse_strange_characters(text: str) -> None:
     """Raise UsageError for a text that is empty or could repaint a terminal."""
-    if not text.strip():
+    if not text:
         raise UsageError("wanted a model reference, got nothing; give for instance base")
     if any(unicodedata.category(c) in {"Cc", "Cf", "Cs"} for c in text):
         raise UsageError(f"wanted a model reference, got control characters in {shown(text)}")
+    if len(text) > _MAX_CHARS:
+        raise UsageError(f"wanted a model reference, got {len(text):,} characters: {shown(text)}")
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_dir()
+    except (OSError, RuntimeError):  # a name too long, or the home of nobody
+        return False
 
 
 def _refuse_later_forms(text: str) -> None:

@@ -162,7 +162,7 @@ class Structure(Record):
 
     motifs: Annotated[tuple[Motif, ...], Field(min_length=1, max_length=2)]
     combine: Combination = "single"
-    look: str = "golden"
+    look: str = "golden on black"
     """A name in `imagegen.looks.LOOKS`."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 

@@ -1,0 +1,192 @@
+"""Next-token arithmetic for several sequences at once, without padding.
+
+The linear layers see all sequences as one batch. Attention sees each one alone, over keys and
+values of its own at its true length. So a sequence joins and leaves at any step for nothing,
+and its numbers do not depend on its companions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Decoder", "KeyValues", "attend"]
+
+_CHUNK = 512
+"""Prompt tokens per forward: the longest anybody waits for his next token."""
+_ROWS_MULTIPLE = {torch.bfloat16: 2, torch.float32: 4}
+"""Rows a decoding batch is filled up to a multiple of.
+
+The matrix kernels for other numbers of rows, one above all, add up in another order and differ
+in the last bits. Measured with torch 2.13 (oneDNN, MKL) on AVX-512 with one and two threads:
+from two rows on bfloat16 is the same for every number, float32 for the multiples of four.
+"""
+
+
+class KeyValues:
+    """What attention remembers of one sequence: keys and values of every layer."""
+
+    def __init__(self, room: int) -> None:
+        """Start empty; `room` is the number of tokens it will ever hold."""
+        self._room = room
+        self._layers: list[tuple[Tensor, Tensor]] = []
+        self.length = 0
+        """Tokens held."""
+
+    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new tokens behind the held ones and return all, each (kv_heads, n, width)."""
+        if layer == len(self._layers):
+            shape = (keys.shape[0], self._room, keys.shape[2])
+            self._layers.append((keys.new_empty(shape), values.new_empty(shape)))
+        end = self.length + keys.shape[1]
+        held_keys, held_values = self._layers[layer]
+        held_keys[:, self.length : end] = keys
+        held_values[:, self.length : end] = values
+        return held_keys[:, :end], held_values[:, :end]
+
+    def copy(self, room: int) -> KeyValues:
+        """Return an independent copy with another room."""
+        twin = KeyValues(room)
+        for layer, (keys, values) in enumerate(self._layers):
+            twin.extend(layer, keys[:, : self.length], values[:, : self.length])
+        twin.length = self.length
+        return twin
+
+
+class _Batch:
+    """Several sequences in the place of a transformers cache."""
+
+    def __init__(self, sequences: Sequence[KeyValues]) -> None:
+        self._sequences = sequences
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Extend each sequence by its row; rows beyond the sequences are filling."""
+        rows = zip(self._sequences, keys, values, strict=False)
+        held = [sequence.extend(layer_idx, k, v) for sequence, k, v in rows]
+        return [k for k, _ in held], [v for _, v in held]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return 0: positions are always given."""
+        return 0
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    keys: list[Tensor],
+    values: list[Tensor],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Return each row's attention over its own keys, as transformers' interface wants it.
+
+    Args:
+        module: The calling layer; not used.
+        query: Shape (rows, heads, n_new, width).
+        keys: One (kv_heads, n_row, width) per sequence; rows beyond give zeros.
+        values: Likewise.
+        attention_mask: None; sequences are not padded.
+        scaling: Factor of the logits; None is 1 / sqrt(width).
+        others: What the layer passes besides.
+
+    Returns:
+        Shape (rows, n_new, heads, width), and no weights.
+
+    Raises:
+        NotImplementedError: the model wants an attention of another kind.
+    """
+    strange = {"softcap", "s_aux", "position_bias"} & {k for k in others if others[k] is not None}
+    if strange or attention_mask is not None:
+        raise NotImplementedError(f"attention with {', '.join(strange) or 'a mask'}")
+    out = torch.zeros_like(query)
+    for row, (q, k, v) in enumerate(zip(query, keys, values, strict=False)):
+        groups, n_new, n_all = q.shape[0] // k.shape[0], q.shape[1], k.shape[1]
+        mask = None
+        if n_new == 1:
+            # The query heads that share a key head stand where queries of a sequence would:
+            # nothing is repeated.
+            q = q.view(k.shape[0], groups, -1)
+        else:
+            k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
+            mask = torch.ones(n_new, n_all, dtype=torch.bool).tril(n_all - n_new)
+        result = F.scaled_dot_product_attention(q[None], k[None], v[None], mask, scale=scaling)
+        out[row] = result.view(out.shape[1:])
+    return out.transpose(1, 2), None
+
+
+class Decoder:
+    """A causal language model as three questions about sequences."""
+
+    def __init__(self, model: Callable[..., Any], dtype: torch.dtype, turn: Lock) -> None:
+        """Wrap a transformers model whose attention is `attend`, computing in `dtype`.
+
+        `turn` is held during each forward.
+        """
+        self._model = model
+        self._turn = turn
+        self._multiple = _ROWS_MULTIPLE.get(dtype, 1)
+
+    def read(
+        self, sequence: KeyValues, tokens: Sequence[int], gone: Callable[[], bool]
+    ) -> Tensor | None:
+        """Feed a prompt and return the next token's logits, (vocabulary,) in float32.
+
+        Asks `gone()` between chunks; if so, returns None.
+        """
+        logits = None
+        for start in range(0, len(tokens), _CHUNK):
+            if gone():
+                return None
+            chunk = torch.tensor(tokens[start : start + _CHUNK])[None]
+            logits = self._forward([sequence], chunk, keep=1)[0, 0]
+        return logits
+
+    def step(self, sequences: Sequence[KeyValues], tokens: Sequence[int]) -> Tensor:
+        """Feed one token to each sequence; return logits (n_sequences, vocabulary), float32."""
+        filling = [0] * (-len(sequences) % self._multiple)
+        fed = torch.tensor([*tokens, *filling])[:, None]
+        return self._forward(sequences, fed, keep=1)[: len(sequences), 0]
+
+    def score(self, prompt: Sequence[int], options: Sequence[Sequence[int]]) -> list[float]:
+        """Return log p(option | prompt), summed over each option's tokens.
+
+        The prompt is read once; the options then stand behind copies of it in one batch.
+        """
+        sequence = KeyValues(len(prompt))
+        first = self.read(sequence, prompt, lambda: False)
+        assert first is not None
+        totals = [float(first.log_softmax(0)[option[0]]) for option in options]
+        longest = max(map(len, options))
+        if longest > 1:
+            sequences = [sequence.copy(len(prompt) + longest) for _ in options]
+            # Filled up behind: what stands after an option's end changes nothing before it.
+            fed = torch.tensor([[*o[:-1], *[0] * (longest - len(o))] for o in options])
+            logprobs = self._forward(sequences, fed, keep=0).log_softmax(-1)
+            for row, option in enumerate(options):
+                rest = torch.tensor(option[1:], dtype=torch.long)[:, None]
+                totals[row] += float(logprobs[row, : len(rest)].gather(1, rest).sum())
+        return totals
+
+    def _forward(self, sequences: Sequence[KeyValues], tokens: Tensor, keep: int) -> Tensor:
+        """Feed tokens (rows, n_new); return float32 logits of the last `keep`, 0 for all."""
+        starts = [s.length for s in sequences] + [0] * (len(tokens) - len(sequences))
+        n_new = tokens.shape[1]
+        with self._turn:
+            logits: Tensor = self._model(
+                input_ids=tokens,
+                position_ids=torch.tensor(starts)[:, None] + torch.arange(n_new),
+                past_key_values=_Batch(sequences),
+                use_cache=True,
+                logits_to_keep=keep,
+            ).logits
+        for sequence in sequences:
+            sequence.length += n_new
+        return logits.float()

@@ -1,0 +1,212 @@
+"""The prompt engineer's turn: from what the experts said to one paragraph an image model can draw.
+
+The form of the answer is forced line by line (title, prompt, what to avoid), so that even a
+small model stays in it. A paragraph that loops, talks about itself or copies an example is
+written again with another seed, twice; after that the prompt is composed from what the
+facts say one would see, and the turn says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from agents.claims import sentences, shared_words, without_citations
+from agents.expert import seed_for
+from agents.faults import faults_of
+from agents.roles import Form, Team
+from agents.voice import Voice
+from orbweave.records import PhraseOrigin, Turn
+
+__all__ = ["AVOID", "Draft", "note_of", "origins_of", "revise", "write"]
+
+AVOID = "text, labels, watermark, blur, people"
+"""Negative prompt where the model gives none that is usable."""
+
+_TRIES = 3
+_MIN_WORDS, _MAX_WORDS = 30, 90
+_VIEWS: Mapping[str, str] = {
+    "microstructure": "Extreme close-up of a pale structure on a dark background, seen from above.",
+    "component": "A single pale object on a plain dark background, seen slightly from above.",
+    "architecture": "A large light building in daylight, seen from the side, with tiny figures.",
+    "urban": "A light district in daylight, seen from high above.",
+}
+
+
+class Draft(NamedTuple):
+    """What the engineer wrote."""
+
+    title: str
+    prompt: str
+    avoid: str
+    note: str
+    """Why the frame stepped in; empty if every word is the model's."""
+
+    @property
+    def text(self) -> str:
+        """The turn as read by people and models."""
+        lines = [f"Title: {self.title}", f"Prompt: {self.prompt}", f"Avoid: {self.avoid}"]
+        return "\n".join([*lines, f"({self.note})"] if self.note else lines)
+
+
+def note_of(text: str) -> str:
+    """Return what the engineer is told of an expert's turn: its first sentence and its look."""
+    said = [without_citations(sentence).replace('"', "") for sentence in sentences(text)]
+    return " ".join(dict.fromkeys([said[0], said[-1]])) if said else ""
+
+
+async def write(
+    voice: Voice,
+    team: Team,
+    fields: Mapping[str, str],
+    visuals: Sequence[str],
+    seed: int,
+) -> Draft:
+    """Return title, prompt and negative prompt for a concept.
+
+    Args:
+        voice: The engineer's model.
+        team: Supplies the form `prompt`.
+        fields: concept, scale and notes.
+        visuals: What the cited facts look like, for the open fall-back.
+        seed: Of this turn.
+
+    Raises:
+        EngineError: the model failed.
+    """
+    form = team.prompt
+    title = await _line(voice, form, fields, "Title:", 16, seed_for(seed, 0))
+    title = _clean_title(title) or " ".join(fields["concept"].split()[:7])
+    lead = f"Title: {title}\nPrompt:"
+    prompt, faults = await _paragraph(voice, form, fields, lead, seed_for(seed, 1))
+    note = ""
+    if not prompt:
+        prompt = _composed(fields["scale"], visuals, fields["concept"])
+        note = (
+            f"Composed from what the cited facts look like: {_TRIES} attempts of the model were "
+            f"unusable ({'; '.join(faults)})."
+        )
+        voice.remark(f"\n{prompt}\n({note})\n")
+    lead = f"Title: {title}\nPrompt: {prompt}\nAvoid:"
+    avoid = await _line(voice, form, fields, lead, 20, seed_for(seed, 2))
+    return Draft(title, prompt, _clean_list(avoid) or AVOID, note)
+
+
+async def revise(
+    voice: Voice, team: Team, fields: Mapping[str, str], last: Draft, changes: str, seed: int
+) -> Draft:
+    """Return the prompt as changed by the critic's feedback; title and the rest stay.
+
+    Args:
+        voice: The engineer's model.
+        team: Supplies the form `revision`.
+        fields: concept, prompt and feedback.
+        last: The draft to change.
+        changes: What must change in visible terms, appended if the model's attempts fail.
+        seed: Of this turn.
+
+    Raises:
+        EngineError: the model failed.
+    """
+    prompt, faults = await _paragraph(
+        voice, team.revision, fields, "Prompt:", seed, but_not=last.prompt
+    )
+    if prompt:
+        return last._replace(prompt=prompt, note="")
+    note = (
+        f"Kept the last prompt{' and added what must change' if changes else ''}: {_TRIES} "
+        f"attempts of the model were unusable ({'; '.join(faults)})."
+    )
+    voice.remark(f"\n({note})\n")
+    return last._replace(prompt=f"{last.prompt} {changes}".strip(), note=note)
+
+
+def origins_of(prompt: str, turns: Sequence[Turn]) -> tuple[PhraseOrigin, ...]:
+    """Return which expert's turn each clause of a prompt shares most words with.
+
+    A clause is what stands between commas, semicolons and full stops. One that shares fewer
+    than two words of content with every turn has no origin and is left out.
+    """
+    origins = []
+    for clause in re.split(r"[,;:.]\s+", prompt.strip(" .")):
+        shared = [(shared_words(clause, turn.text), -turn.index) for turn in turns]
+        best = max(shared, default=(0, 0))
+        if best[0] >= 2:
+            origins.append(PhraseOrigin(phrase=clause.strip(), turn=-best[1]))
+    return tuple(origins)
+
+
+async def _paragraph(
+    voice: Voice,
+    form: Form,
+    fields: Mapping[str, str],
+    lead: str,
+    seed: int,
+    but_not: str = "",
+) -> tuple[str, tuple[str, ...]]:
+    """Return a usable paragraph and no faults, or an empty one and all faults found."""
+    found: list[str] = []
+    faults: list[str] = []
+    for attempt in range(_TRIES):
+        if attempt:
+            voice.remark(f"\n(written again: {'; '.join(faults)})\n")
+        job = form.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
+        reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
+        text = _whole_sentences(reply.text[len(lead) :])
+        faults = list(
+            faults_of(text, min_words=_MIN_WORDS, echo_of=[e.reply for e in form.examples])
+        )
+        if but_not and text == but_not:
+            faults.append("nothing changed")
+        told = " ".join(value for name, value in fields.items() if name != "scale")
+        if shared_words(text, told) < 3:
+            faults.append("off the notes")
+        if not faults:
+            return text, ()
+        found += faults
+    return "", tuple(dict.fromkeys(found))
+
+
+async def _line(
+    voice: Voice, form: Form, fields: Mapping[str, str], lead: str, n_tokens: int, seed: int
+) -> str:
+    job = form.job(fields, seed=seed, stop=("\n",))
+    heard = lead.rpartition("\n")[0]
+    reply = await voice.say(replace(job, prefix=lead, heard=heard, max_new_tokens=n_tokens))
+    return reply.text[len(lead) :].strip()
+
+
+def _whole_sentences(text: str) -> str:
+    """Return the leading whole sentences up to `_MAX_WORDS` words."""
+    kept: list[str] = []
+    for sentence in sentences(" ".join(text.split())):
+        if sentence[-1] not in ".!?" or len(" ".join([*kept, sentence]).split()) > _MAX_WORDS:
+            break
+        kept.append(sentence)
+    return " ".join(kept)
+
+
+def _clean_title(text: str) -> str:
+    title = text.strip(" .\"'*#")
+    return title if 1 <= len(title.split()) <= 10 and not faults_of(title) else ""
+
+
+def _clean_list(text: str) -> str:
+    """Return a comma-separated list of at most eight short things; empty if it is none."""
+    things = [thing.strip(" .\"'") for thing in text.split(",")]
+    short = dict.fromkeys(thing for thing in things if 1 <= len(thing.split()) <= 3)
+    return ", ".join(list(short)[:8]) if len(short) >= 2 else ""
+
+
+def _composed(scale: str, visuals: Sequence[str], concept: str) -> str:
+    """Return a prompt made of what the facts look like, within `_MAX_WORDS` words."""
+    seen = [f"{visual[0].upper()}{visual[1:].rstrip('.')}." for visual in visuals if visual]
+    lead = _VIEWS[scale] if seen else f"{_VIEWS[scale]} {concept.rstrip('.')}."
+    end = "Thick main lines, finer lines between them, even soft light, crisp edges."
+    kept = [lead]
+    for sentence in seen:
+        if len(" ".join([*kept, sentence, end]).split()) <= _MAX_WORDS:
+            kept.append(sentence)
+    return " ".join([*kept, end])

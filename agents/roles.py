@@ -1,0 +1,167 @@
+"""Who sits in the team and in which words each is asked; the words are data in `teams`.
+
+A `Form` is one kind of question: a system text, the layout of the user's turn and the beginning
+of the answer. Models are trained on the very forms they are asked in, so a form changes
+only together with the training items laid out by it.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from agents.generation import Message, Sampling
+from agents.voice import Job
+from orbweave.errors import UsageError, shown
+from orbweave.records import Domain, Record
+
+__all__ = ["TEAMS", "Example", "Expert", "Form", "StopRule", "Team", "load_team"]
+
+TEAMS = Path(__file__).with_name("teams")
+"""The shipped teams."""
+
+
+class Example(Record):
+    """One worked case shown to an untuned model before the real one."""
+
+    fields: dict[str, str]
+    reply: str
+
+
+class Form(Record):
+    """One kind of question to a model."""
+
+    system: str
+    """Who the model is; may name fields in braces."""
+    user: str
+    """Layout of the user's turn with fields in braces, e.g. `Concept: {concept}`."""
+    prefix: str = ""
+    """How the reply must begin."""
+    examples: tuple[Example, ...] = ()
+    """Shown as earlier turns; a model trained on the form needs none."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 80
+    temperature: Annotated[float, Field(ge=0.0)] = 0.3
+    repetition_penalty: Annotated[float, Field(ge=1.0)] = 1.0
+    """Above 1 the model also shuns the words of its facts, so 1 suits rewording."""
+
+    @model_validator(mode="after")
+    def _examples_fit(self) -> Form:
+        missing = [sorted(self.fields - e.fields.keys()) for e in self.examples]
+        if any(missing):
+            raise ValueError(f"an example lacks the fields {missing}")
+        return self
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The names in braces in the user's layout."""
+        return frozenset(name for _, name, _, _ in string.Formatter().parse(self.user) if name)
+
+    def messages(self, fields: Mapping[str, str]) -> tuple[Message, ...]:
+        """Return the chat that asks this question; `fields` may hold more than is used.
+
+        Raises:
+            KeyError: a field is missing, which is an error of the caller.
+        """
+        turns = [Message("system", self.system.format_map(dict(fields)))]
+        for example in self.examples:
+            turns.append(Message("user", self.user.format_map(example.fields)))
+            turns.append(Message("assistant", example.reply))
+        return (*turns, Message("user", self.user.format_map(dict(fields))))
+
+    def job(self, fields: Mapping[str, str], *, seed: int, stop: tuple[str, ...] = ()) -> Job:
+        """Return the question as a job for a voice."""
+        return Job(
+            messages=self.messages(fields),
+            max_new_tokens=self.max_new_tokens,
+            seed=seed,
+            prefix=self.prefix.format_map(dict(fields)),
+            stop=stop,
+            sampling=Sampling(
+                temperature=self.temperature, repetition_penalty=self.repetition_penalty
+            ),
+        )
+
+
+class Expert(Record):
+    """One domain expert."""
+
+    domain: Domain
+    name: str
+    """As shown, an identifier."""
+    field: str
+    """What it is an expert on, in words."""
+    model: str = "base"
+    """Model reference."""
+
+
+class StopRule(Record):
+    """When a conversation is good enough, or not getting better."""
+
+    level: Annotated[float, Field(ge=1.0, le=5.0)] = 4.2
+    """Mean critic's score at which to stop, if the measured targets are met too."""
+    min_gain: Annotated[float, Field(ge=0.0)] = 0.05
+    """A smaller rise of the mean score counts as none."""
+    solid_fraction: float = 0.08
+    """Tolerated distance from the target, absolute."""
+    direction_deg: float = 15.0
+    """Tolerated distance from the target in degrees."""
+    spacing: float = 0.2
+    """Tolerated distance from the target, relative."""
+
+
+class Team(Record):
+    """Everything about a team that is words and numbers."""
+
+    name: str
+    experts: Annotated[tuple[Expert, ...], Field(min_length=1)]
+    facts_each: Annotated[int, Field(ge=1, le=8)] = 3
+    """Facts each expert is given."""
+    grounding: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
+    """Share of an expert sentence's words that its fact or the concept must hold; a smaller
+    share is taken for straying. A large model may be given more room, e.g. 0.4."""
+    engineer_model: str = "base"
+    critic_model: str = "base"
+    principle: Form
+    """Facts -> what the design should do."""
+    look: Form
+    """What one sees in nature -> what one would see in the design."""
+    prompt: Form
+    """Concept and notes -> title, prompt, what to avoid."""
+    revision: Form
+    """Prompt and feedback -> prompt."""
+    critique: Form
+    """Concept, prompt and measurements -> scores and advice."""
+    stop: StopRule = StopRule()
+
+    def expert(self, domain: Domain) -> Expert:
+        """Return the expert of a domain.
+
+        Raises:
+            UsageError: the team has none.
+        """
+        for expert in self.experts:
+            if expert.domain == domain:
+                return expert
+        known = ", ".join(expert.domain for expert in self.experts)
+        raise UsageError(f"wanted an expert on {shown(domain)}, the team has {known}; name one")
+
+
+def load_team(source: str | Path = "default") -> Team:
+    """Return a shipped team by name, or one read from a YAML file.
+
+    Raises:
+        UsageError: there is no such team, or the file is no team.
+    """
+    path = source if isinstance(source, Path) else TEAMS / f"{source}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in TEAMS.glob("*.yaml")))
+        raise UsageError(f"wanted a team, found no {shown(source)}; use a YAML file or: {known}")
+    try:
+        return Team.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except (ValidationError, yaml.YAMLError) as err:
+        raise UsageError(f"wanted a team in {shown(path)}; {err}") from err

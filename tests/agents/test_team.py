@@ -1,0 +1,412 @@
+"""A whole conversation: who speaks when, what is kept, and why it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agents import Conversation, Knowledge, converse, load_team
+from agents.critic import measured_means, misses, stop_reason
+from agents.engineer import note_of, origins_of
+from agents.events import (
+    Critiqued,
+    Event,
+    FactsFound,
+    Prompted,
+    Rendered,
+    Spoke,
+    Stopped,
+    TurnEnded,
+    TurnStarted,
+)
+from agents.fake import FakeEngine, hashed_words
+from agents.generation import Generation
+from agents.knowledge import Fact
+from agents.roles import StopRule
+from orbweave.errors import EngineError, OutputError, UsageError
+from orbweave.records import Brief, ImagePrompt, Measurement, Picture, Structure, Targets, Turn
+
+_PROMPT = (
+    "Close view of a pale membrane with thick radial threads from one corner, seen from above. "
+    "Thin spiral threads cross them at even gaps. Straight side veins leave each thick thread "
+    "and end on the margin of the blade. Dark green background, soft even light."
+)
+_BRIEF = Brief(
+    concept="A membrane that joins spider webs and leaf veins", domains=("spider-silk", "leaf")
+)
+
+
+def _facts() -> list[Fact]:
+    rows: list[tuple[str, str, str, str | None]] = [
+        ("silk-0001", "spider-silk", "Spiral threads of a web cross radial threads at 3 mm gaps.",
+         "Even spiral lines on straight radial lines."),
+        ("silk-0002", "spider-silk", "Anchor threads spread the load of a web to many points.",
+         None),
+        ("leaf-0001", "leaf", "Side veins of a leaf end on the margin of the blade.",
+         "Slanted lines that end on an edge."),
+    ]  # fmt: skip
+    return [
+        Fact(id=i, domain=d, topic="structure", statement=s, quantity=None, visual=v,
+             source_title="A page", source_url="https://example.org")
+        for i, d, s, v in rows
+    ]  # fmt: skip
+
+
+def _obedient(request: Generation) -> str:
+    """Answer every form as a good model would."""
+    question = request.messages[-1].content
+    if "What should the design take" in question:
+        return question.split("- ", 1)[1].splitlines()[0]
+    if "Seen in nature" in question:
+        return f"In plain shapes: {question.split('- ', 1)[1].splitlines()[0].lower()}"
+    if request.prefix == "Title:":
+        return "Title: Web of veins"
+    if request.prefix.endswith("Prompt:"):
+        more = " The spiral threads are twice as thick." if "Feedback:" in question else ""
+        return f"{request.prefix} {_PROMPT}{more}"
+    if request.prefix.endswith("Avoid:"):
+        return f"{request.prefix} text, blur"
+    return f"{request.prefix} Let the thick threads taper toward the margin of the blade."
+
+
+class _Studio:
+    """Renders nothing and measures what it was told to."""
+
+    def __init__(self, *solid_fractions: float) -> None:
+        self._left = list(solid_fractions)
+        self.drawn: list[tuple[str, int]] = []
+
+    async def __call__(
+        self, prompt: ImagePrompt, version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        self.drawn.append((prompt.prompt, version))
+        solid = self._left.pop(0) if self._left else 0.5
+        return (), (_measured(solid_fraction=solid),)
+
+
+def _measured(**fields: float | None) -> Measurement:
+    values = {"solid_fraction": 0.5, "direction_deg": None, "spacing_px": None} | fields
+    return Measurement(picture="0.png", anisotropy=0.1, contrast=0.2, **values)
+
+
+async def _talk(
+    engine: FakeEngine,
+    *,
+    brief: Brief = _BRIEF,
+    studio: _Studio | None = None,
+    rounds: int = 1,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Conversation:
+    return await converse(
+        brief,
+        engine_for=lambda model: engine,
+        knowledge=Knowledge(_facts(), hashed_words),
+        structure_for=lambda prompt, seed: None,
+        render=studio or _Studio(),
+        rounds=rounds,
+        on_event=on_event,
+    )
+
+
+async def test_one_round_is_one_prompt_one_rendering_one_critique() -> None:
+    studio = _Studio()
+    talk = await _talk(FakeEngine(_obedient), studio=studio)
+    speakers = [turn.speaker for turn in talk.turns]
+    assert speakers == ["spider_silk_expert", "leaf_expert", "prompt_engineer", "critic"]
+    assert studio.drawn == [(_PROMPT, 0)]
+    assert (len(talk.prompts), len(talk.critiques)) == (1, 1)
+    assert talk.stop_reason == "the bound of 1 round was reached"
+
+
+async def test_turns_say_who_spoke_with_which_model_and_how_much() -> None:
+    talk = await _talk(FakeEngine(_obedient, model="silk-expert"))
+    assert [turn.index for turn in talk.turns] == [0, 1, 2, 3]
+    assert {turn.model for turn in talk.turns} == {"silk-expert"} or {
+        turn.model for turn in talk.turns
+    } == {"base"}
+    assert all(turn.n_tokens > 0 for turn in talk.turns)
+
+
+async def test_every_expert_sentence_cites_the_fact_it_was_written_from() -> None:
+    talk = await _talk(FakeEngine(_obedient))
+    silk, leaf = talk.turns[:2]
+    assert silk.cited == ("silk-0001", "silk-0002")
+    assert "to many points. [silk-0002]" in silk.text
+    assert leaf.cited == ("leaf-0001",)
+
+
+async def test_a_stray_sentence_is_replaced_by_the_fact_in_quotation_marks() -> None:
+    def stray(request: Generation) -> str:
+        principle = "What should the design take" in request.messages[-1].content
+        return (
+            "My favourite football club plays tonight at home." if principle else _obedient(request)
+        )
+
+    talk = await _talk(FakeEngine(stray))
+    assert (
+        '"Side veins of a leaf end on the margin of the blade." [leaf-0001]' in talk.turns[1].text
+    )
+    assert "football" not in talk.turns[1].text
+
+
+async def test_a_number_no_cited_fact_holds_is_listed_and_not_hidden() -> None:
+    def boasting(request: Generation) -> str:
+        principle = "What should the design take" in request.messages[-1].content
+        return "Set the spiral threads of the web 9 mm apart." if principle else _obedient(request)
+
+    talk = await _talk(FakeEngine(boasting))
+    assert talk.turns[0].unsupported == ("9 mm",)
+    assert "9 mm" in talk.turns[0].text
+
+
+async def test_the_prompt_knows_which_turn_its_phrases_came_from() -> None:
+    talk = await _talk(FakeEngine(_obedient))
+    origins = {origin.phrase: origin.turn for origin in talk.prompts[0].origins}
+    assert origins["Thin spiral threads cross them at even gaps"] == 0
+    assert (
+        origins["Straight side veins leave each thick thread and end on the margin of the blade"]
+        == 1
+    )
+
+
+async def test_a_bad_paragraph_is_written_again_and_only_the_good_one_kept() -> None:
+    tries = iter(["Here is the prompt.", "lines lines lines", _PROMPT])
+
+    def improving(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {next(tries)}"
+        return _obedient(request)
+
+    heard: list[Event] = []
+    talk = await _talk(FakeEngine(improving), on_event=heard.append)
+    assert talk.prompts[0].prompt == _PROMPT
+    spoken = "".join(event.text for event in heard if isinstance(event, Spoke))
+    assert "(written again: talk about the task" in spoken
+
+
+async def test_a_prompt_the_model_cannot_write_is_composed_openly() -> None:
+    def hopeless(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} lines lines lines"
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(hopeless))
+    assert "Even spiral lines on straight radial lines." in talk.prompts[0].prompt
+    assert "Slanted lines that end on an edge." in talk.prompts[0].prompt
+    assert "(Composed from what the cited facts look like: 3 attempts" in talk.turns[2].text
+
+
+async def test_scores_are_means_over_the_probabilities_of_one_to_five() -> None:
+    # The fake prefers option 4 with 0.8 and shares 0.2 among 1, 2, 3 and 5.
+    talk = await _talk(FakeEngine(_obedient, favourite=3))
+    expected = 0.8 * 4 + 0.05 * (1 + 2 + 3 + 5)
+    assert talk.critiques[0].scores == {
+        "depth": expected, "creativity": expected, "clarity": expected, "quantitative": expected
+    }  # fmt: skip
+
+
+async def test_events_come_in_the_order_things_happen() -> None:
+    heard: list[Event] = []
+    await _talk(FakeEngine(_obedient), on_event=heard.append)
+    kinds = [type(event) for event in heard if not isinstance(event, Spoke)]
+    assert kinds == [
+        FactsFound, TurnStarted, TurnStarted, TurnEnded, TurnEnded, TurnStarted, TurnEnded,
+        Prompted, Rendered, TurnStarted, TurnEnded, Critiqued, Stopped,
+    ]  # fmt: skip
+
+
+async def test_experts_speak_at_once() -> None:
+    heard: list[Event] = []
+    await _talk(FakeEngine(_obedient, delay_s=0.001), on_event=heard.append)
+    indices = [event.index for event in heard if isinstance(event, Spoke) and event.index < 2]
+    first_of_leaf, last_of_silk = indices.index(1), len(indices) - 1 - indices[::-1].index(0)
+    assert first_of_leaf < last_of_silk
+
+
+async def test_pieces_of_a_turn_make_up_its_text() -> None:
+    heard: list[Event] = []
+    talk = await _talk(FakeEngine(_obedient), on_event=heard.append)
+    spoken = "".join(e.text for e in heard if isinstance(e, Spoke) and e.index == 2)
+    assert spoken.split() == talk.turns[2].text.split()
+
+
+async def test_a_second_round_revises_by_the_critics_advice() -> None:
+    engine = FakeEngine(_obedient)
+    brief = _BRIEF.model_copy(update={"targets": Targets(solid_fraction=0.3)})
+    talk = await _talk(engine, brief=brief, studio=_Studio(0.6, 0.5), rounds=2)
+    assert talk.prompts[1].prompt == f"{_PROMPT} The spiral threads are twice as thick."
+    revision = next(r for r in engine.requests if "Feedback:" in r.messages[-1].content)
+    assert "Solid fraction 0.60, wanted 0.30: make lines thinner" in revision.messages[-1].content
+    assert talk.stop_reason == "the bound of 2 rounds was reached; still off target: solid_fraction"
+
+
+async def test_it_stops_when_nothing_improves() -> None:
+    talk = await _talk(FakeEngine(_obedient), rounds=9)
+    assert len(talk.prompts) == 2
+    assert talk.stop_reason.startswith("no improvement: mean score 3.75 before, 3.75 now")
+
+
+async def test_it_stops_when_it_is_good_enough() -> None:
+    team = load_team()
+    easy = team.model_copy(update={"stop": StopRule(level=3.5)})
+    talk = await converse(
+        _BRIEF, engine_for=lambda model: FakeEngine(_obedient),
+        knowledge=Knowledge(_facts(), hashed_words), structure_for=lambda prompt, seed: None,
+        render=_Studio(), rounds=9, team=easy,
+    )  # fmt: skip
+    assert talk.stop_reason == "the critic's mean score 3.75 reached 3.50"
+
+
+async def test_the_same_seed_asks_the_same_and_another_seed_does_not() -> None:
+    seeds = []
+    for seed in (1, 1, 2):
+        engine = FakeEngine(_obedient)
+        await _talk(engine, brief=_BRIEF.model_copy(update={"seed": seed}))
+        seeds.append(sorted(request.seed for request in engine.requests))
+    assert seeds[0] == seeds[1] != seeds[2]
+    assert len(set(seeds[0])) == len(seeds[0])
+
+
+async def test_the_structure_is_asked_for_by_prompt_and_seed() -> None:
+    asked = []
+
+    def structure_for(prompt: str, seed: int) -> Structure | None:
+        asked.append((prompt, seed))
+
+    await converse(
+        _BRIEF.model_copy(update={"seed": 5}), engine_for=lambda model: FakeEngine(_obedient),
+        knowledge=Knowledge(_facts(), hashed_words), structure_for=structure_for, render=_Studio(),
+    )  # fmt: skip
+    assert asked == [(_PROMPT, 5)]
+
+
+async def test_roles_with_one_model_share_its_engine() -> None:
+    made = []
+
+    def engine_for(model: str) -> FakeEngine:
+        made.append(model)
+        return FakeEngine(_obedient)
+
+    await converse(
+        _BRIEF, engine_for=engine_for, knowledge=Knowledge(_facts(), hashed_words),
+        structure_for=lambda prompt, seed: None, render=_Studio(),
+    )  # fmt: skip
+    assert made == ["base"]
+
+
+async def test_cancelling_the_task_stops_every_speaker_within_a_token() -> None:
+    engine = FakeEngine(lambda request: "word " * 1_000, delay_s=0.01)
+    task = asyncio.create_task(_talk(engine))
+    while engine.words_given < 4:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    stopped_at = engine.words_given
+    await asyncio.sleep(0.1)
+    assert engine.words_given == stopped_at
+
+
+async def test_a_models_failure_is_our_error_and_stops_the_other_experts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def failing(request: Generation) -> str:
+        if "leaves" in request.messages[0].content:
+            raise EngineError("wanted a token, the model is gone; load it again")
+        return "word " * 1_000
+
+    engine = FakeEngine(failing, delay_s=0.01)
+    with pytest.raises(EngineError, match="the model is gone"):
+        await _talk(engine)
+    assert engine.words_given < 1_000
+    assert "GroupChatError" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_an_error_of_the_renderer_comes_through_unwrapped() -> None:
+    async def full_disk(
+        prompt: ImagePrompt, version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        raise OutputError("wanted to write 0.png, the disk is full; free some space")
+
+    with pytest.raises(OutputError, match="the disk is full"):
+        await converse(
+            _BRIEF, engine_for=lambda model: FakeEngine(_obedient),
+            knowledge=Knowledge(_facts(), hashed_words), structure_for=lambda prompt, seed: None,
+            render=full_disk,
+        )  # fmt: skip
+
+
+async def test_fewer_than_one_round_is_refused() -> None:
+    with pytest.raises(UsageError, match="wanted at least 1 round, got 0"):
+        await _talk(FakeEngine(), rounds=0)
+
+
+def test_importing_agents_loads_no_giant() -> None:
+    code = (
+        "import sys, agents\n"
+        "loaded = {'torch', 'transformers', 'autogen_core', 'autogen_agentchat',"
+        " 'sentence_transformers'} & set(sys.modules)\n"
+        "print(*sorted(loaded))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "\n"
+
+
+def test_directions_are_averaged_on_the_half_circle() -> None:
+    means = measured_means([_measured(direction_deg=170.0), _measured(direction_deg=20.0)])
+    assert means["direction_deg"] == pytest.approx(5.0)
+    assert measured_means([_measured()])["direction_deg"] is None
+
+
+@pytest.mark.parametrize(
+    ("targets", "measured", "missed"),
+    [
+        (Targets(), {}, set()),
+        (Targets(solid_fraction=0.4), {"solid_fraction": 0.45}, set()),
+        (Targets(solid_fraction=0.4), {"solid_fraction": 0.55}, {"solid_fraction"}),
+        (Targets(direction_deg=5.0), {"direction_deg": 175.0}, set()),
+        (Targets(direction_deg=5.0), {"direction_deg": 90.0}, {"direction_deg"}),
+        (Targets(spacing_px=20.0), {"spacing_px": 30.0}, {"spacing_px"}),
+        (Targets(spacing_px=20.0), {"spacing_px": None}, {"spacing_px"}),
+    ],
+)
+def test_a_target_is_missed_outside_its_tolerance(
+    targets: Targets, measured: dict[str, float | None], missed: set[str]
+) -> None:
+    assert set(misses(targets, measured, StopRule())) == missed
+
+
+def test_lines_turned_too_far_are_turned_back_the_short_way() -> None:
+    change = misses(Targets(direction_deg=170.0), {"direction_deg": 20.0}, StopRule())
+    assert change["direction_deg"].endswith("turn them clockwise.")
+
+
+def test_a_picture_closer_to_its_target_is_an_improvement() -> None:
+    history = [(3.0, {"solid_fraction": 0.8}), (3.0, {"solid_fraction": 0.6})]
+    targets = Targets(solid_fraction=0.4)
+    assert stop_reason(history, targets, StopRule(), rounds=5) == ""
+    assert stop_reason(history[::-1], targets, StopRule(), rounds=5).startswith("no improvement")
+
+
+def test_a_high_score_does_not_excuse_a_missed_target() -> None:
+    history = [(5.0, {"solid_fraction": 0.8})]
+    assert stop_reason(history, Targets(solid_fraction=0.4), StopRule(), rounds=5) == ""
+    assert "targets are met" in stop_reason(history, Targets(solid_fraction=0.8), StopRule(), 5)
+
+
+def test_the_engineer_is_told_the_first_principle_and_the_look() -> None:
+    text = 'Set lines apart. [silk-0001] Tilt them. [silk-0002] It looks like a "web". [silk-0001]'
+    assert note_of(text) == "Set lines apart. It looks like a web."
+
+
+def test_a_clause_nobody_said_has_no_origin() -> None:
+    turn = Turn(index=0, speaker="a", role="expert", model="m", text="Spiral threads cross.")
+    assert origins_of("Purple hats on chairs, cross spiral threads", [turn])[0].phrase == (
+        "cross spiral threads"
+    )
+    assert len(origins_of("Purple hats on chairs", [turn])) == 0
