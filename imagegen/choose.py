@@ -86,7 +86,9 @@ def _rank(clauses: list[str], embed: Embed) -> list[tuple[float, str]]:
     free = list(range(len(clauses)))
     table = np.stack([scores[name] for name in FAMILIES])
     while free and len(ranked) < 2:
-        name_i, clause_i = np.unravel_index(int(table[:, free].argmax()), (len(FAMILIES), len(free)))
+        name_i, clause_i = np.unravel_index(
+            int(table[:, free].argmax()), (len(FAMILIES), len(free))
+        )
         name = list(FAMILIES)[int(name_i)]
         ranked.append((float(table[name_i, free[int(clause_i)]]), name))
         table[name_i] = -1

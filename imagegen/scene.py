@@ -39,7 +39,9 @@ def _region(c: Canvas, combine: str, rng: np.random.Generator) -> tuple[Array, A
     if combine == "inclusion":
         cx, cy = rng.uniform(-0.12, 0.12, 2) * c.extent
         rx, ry = rng.uniform(0.24, 0.34, 2) * c.extent
-        r = np.hypot((c.x - np.float32(cx)) / np.float32(rx), (c.y - np.float32(cy)) / np.float32(ry))
+        r = np.hypot(
+            (c.x - np.float32(cx)) / np.float32(rx), (c.y - np.float32(cy)) / np.float32(ry)
+        )
         d = (1 - r) * np.float32(min(rx, ry))
         return np.clip(d / edge + 0.5, 0, 1), np.clip(1 - np.abs(d) / (2.5 * edge), 0, 1)
     ragged = waves(c.x, c.y, 0.13 * c.extent, rng, 5) * np.float32(0.11 * c.extent)
@@ -54,8 +56,12 @@ def compose(c: Canvas, structure: Structure, rng: np.random.Generator) -> Compos
     second = draw_motif(c, structure.motifs[1], rng)
     if structure.combine == "overlay":
         # The first motif lies on top and throws a soft shadow on the second.
-        shadow = np.clip(gaussian_filter(first.cover, 2.0 / c.pixel) * 0.6, 0, 1) * (1 - first.cover)
-        under = Relief(second.cover, second.height * (0.55 - 0.2 * shadow), second.tone * (1 - 0.7 * shadow))
+        shadow = np.clip(gaussian_filter(first.cover, 2.0 / c.pixel) * 0.6, 0, 1) * (
+            1 - first.cover
+        )
+        under = Relief(
+            second.cover, second.height * (0.55 - 0.2 * shadow), second.tone * (1 - 0.7 * shadow)
+        )
         top = np.clip(first.cover * 1.2, 0, 1)
         height = under.height + (0.35 + 0.65 * first.height - under.height) * top
         cover = np.maximum(first.cover, under.cover)

@@ -1,0 +1,87 @@
+"""What denoising starts from: a drawn structure, a picture file, or nothing but noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orbweave.errors import UsageError
+from orbweave.files import sha256_file
+from orbweave.records import RenderRequest, Structure
+
+__all__ = ["Pixels", "SeedPicture", "Start", "start_of"]
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3), red green blue."""
+SeedPicture = Callable[[Structure, int], Pixels]
+"""Draws the bare geometry of a structure, square, with the given side in pixels."""
+
+
+class Start(NamedTuple):
+    """The geometry all pictures of a request start from."""
+
+    pixels: Pixels | None
+    """As high and wide as the request says; None where the words alone decide."""
+    geometry: str
+    """The same in words, for the record."""
+
+
+def start_of(
+    request: RenderRequest, picture_file: Path | None, seed_picture: SeedPicture | None = None
+) -> Start:
+    """Draw or read what a request starts from.
+
+    Args:
+        request: Its structure is drawn, if it has one.
+        picture_file: A picture to take the geometry from instead; cropped around its middle
+            to the request's proportions and scaled.
+        seed_picture: Draws structures; default: `imagegen.scene.seed_picture`.
+
+    Raises:
+        UsageError: both a structure and a file, or a file that is no picture.
+    """
+    if picture_file is not None and request.structure is not None:
+        raise UsageError(
+            f"wanted one geometry, got a structure and the file {picture_file}; "
+            "leave one of them out"
+        )
+    if picture_file is not None:
+        pixels = _read(picture_file, request.width, request.height)
+        sha256 = sha256_file(picture_file)
+        return Start(pixels, f"picture file {picture_file.name}, sha256 {sha256}")
+    if request.structure is None:
+        return Start(None, "text alone")
+    if seed_picture is None:
+        from imagegen import scene
+
+        seed_picture = scene.seed_picture
+    # Drawn square, so that directions stay true; the middle is kept.
+    side = max(request.width, request.height)
+    top, left = (side - request.height) // 2, (side - request.width) // 2
+    square = seed_picture(request.structure, side)
+    pixels = square[top : top + request.height, left : left + request.width]
+    return Start(np.ascontiguousarray(pixels), _in_words(request.structure))
+
+
+def _in_words(structure: Structure) -> str:
+    motifs = " and ".join(motif.family for motif in structure.motifs)
+    combine = "" if structure.combine == "single" else f", {structure.combine}"
+    return f"structure seed: {motifs}{combine}, {structure.look}, seed {structure.seed}"
+
+
+def _read(path: Path, width: int, height: int) -> Pixels:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise UsageError(f"wanted a picture of reasonable size, got {path}: {err}") from err
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as err:
+        raise UsageError(f"wanted a picture file, got {path}: {err}") from err
+    return np.asarray(fitted, dtype=np.uint8)

@@ -1,0 +1,55 @@
+"""Structure seeds chosen from words, with the real sentence model."""
+
+import pytest
+
+from agents.embedding import MiniLM
+from imagegen.choose import choose_structure
+from imagegen.motifs import FAMILIES
+
+EMBED = MiniLM()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_name_and_plain_description_finds_its_family(family: str) -> None:
+    words = [*FAMILIES[family].names, *FAMILIES[family].plain]
+    found = [choose_structure(w, 0, EMBED).motifs[0].family for w in words]
+    assert found.count(family) >= len(words) - 1, dict(zip(words, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "families"),
+    [
+        ("golden spider web over green leaf veins", {"orb_web", "leaf_veins"}),
+        ("a filter membrane of spider silk and leaf veins", {"silk_bundle", "leaf_veins"}),
+        ("honeycomb cells embedded in nacre bricks", {"honeycomb", "nacre_bricks"}),
+        ("tablets stacked like mother of pearl", {"nacre_bricks"}),
+    ],
+)
+def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -> None:
+    assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} >= families
+
+
+@pytest.mark.parametrize(
+    ("prompt", "look"),
+    [
+        ("golden orb web on black", "golden on black"),
+        ("orb web, gold threads, dark background", "golden on black"),
+        ("white honeycomb on navy", "white on navy"),
+        ("emerald leaf veins on a cream background", "green on cream"),
+    ],
+)
+def test_colours_in_the_words_become_the_look(prompt: str, look: str) -> None:
+    assert choose_structure(prompt, 0, EMBED).look == look
+
+
+def test_words_for_size_and_direction_set_the_numbers() -> None:
+    fine = choose_structure("fine thin vertical silk fibre bundle", 0, EMBED).motifs[0]
+    coarse = choose_structure("coarse thick silk fibre bundle at 30 degrees", 0, EMBED).motifs[0]
+    assert fine.spacing < coarse.spacing
+    assert fine.thickness < coarse.thickness
+    assert (fine.direction_deg, coarse.direction_deg) == (90.0, 30.0)
+
+
+@pytest.mark.parametrize("prompt", ["😀", "قفص", "a cat on a sofa", "...", "x" * 2000])
+def test_any_text_gives_some_structure_and_the_same_one_twice(prompt: str) -> None:
+    assert choose_structure(prompt, 3, EMBED) == choose_structure(prompt, 3, EMBED)
