@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from agents.fake import hashed_words
+from orbweave.errors import UsageError
+from ui.rendering import RenderSettings, chooser_for, in_thread, parse_size
+
+STRUCTURE = "motifs: [{family: orb_web, spacing: 30}]\nlook: golden on black\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(None, None), ("256", (256, 256)), ("512x384", (512, 384)), ("64×8", (64, 8))],
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "-8", "8x", "8x8x8", "999999"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match="256 or 512x384"):
+        parse_size(text)
+
+
+def test_unset_settings_take_the_records_defaults():
+    assert RenderSettings(steps=4).request("p", "", None, (1,)).model_dump(
+        include={"steps", "guidance", "width"}
+    ) == {"steps": 4, "guidance": 4.0, "width": 256}
+
+
+def test_a_setting_out_of_range_is_told_with_its_value():
+    with pytest.raises(UsageError, match=r"wanted a width that can be rendered, got '250'"):
+        RenderSettings(size_px=(250, 256)).request("p", "", None, (1,))
+
+
+@pytest.mark.parametrize("name", ["s.yaml", "s.json"])
+def test_a_structure_file_is_used_for_every_prompt(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(STRUCTURE if name == "s.yaml" else '{"motifs": [{"family": "orb_web"}]}')
+    structure = chooser_for(str(path), hashed_words)("any prompt", 3)
+    assert structure is not None
+    assert structure.motifs[0].family == "orb_web"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"motifs: []\n", "at motifs"),
+        (b"[1, 2", "wanted JSON or YAML"),
+        (b"motifs: [{family: x, spacing: 2}]", "at motifs.0.spacing"),
+        (b"\xff\xfe\x00", "not a text file"),
+        (b"a: " + b"x" * 100_001, "more than 100 kB"),
+        (b"!!python/object/apply:os.system [ls]", "wanted JSON or YAML"),
+    ],
+)
+def test_a_bad_structure_file_is_told(tmp_path, content, message):
+    (tmp_path / "s.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        chooser_for(str(tmp_path / "s.yaml"), hashed_words)
+
+
+def test_a_missing_structure_file_is_told():
+    with pytest.raises(UsageError, match="auto, none or a readable file"):
+        chooser_for("nowhere.yaml", hashed_words)
+
+
+async def test_a_cancelled_thread_is_told_and_waited_for():
+    started, ended = threading.Event(), threading.Event()
+
+    def work(cancelled):
+        started.set()
+        while not cancelled():
+            pass
+        ended.set()
+
+    task = asyncio.create_task(in_thread(work))
+    await asyncio.to_thread(started.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_an_error_in_the_thread_arrives_here():
+    def work(cancelled):
+        raise UsageError("from the thread")
+
+    with pytest.raises(UsageError, match="from the thread"):
+        await in_thread(work)
+
+
+def test_auto_takes_the_motif_the_prompt_names_and_none_takes_none():
+    structure = chooser_for("auto", hashed_words)("a golden orb web on black", 3)
+    assert structure is not None
+    assert structure.motifs[0].family == "orb_web"
+    assert chooser_for("none", hashed_words)("a golden orb web on black", 3) is None

@@ -1,0 +1,63 @@
+"""The commands of `orbweave`, one thin file each: parse, call, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from orbweave import __version__
+from ui.commands import options
+
+__all__ = ["application", "build"]
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"orbweave {__version__}")
+        raise typer.Exit()
+
+
+def build(*, debug: bool = False) -> Callable[..., Any]:
+    """Return the whole command line as a callable that takes `args` and returns a code."""
+    from typer.main import get_command
+
+    return get_command(application(debug=debug)).main
+
+
+def application(*, debug: bool = False) -> typer.Typer:
+    """Return the Typer application; nothing heavy is imported until a command runs."""
+    from ui.commands import design, env, measure, models, render, reproduce
+    from ui.commands.text import TextCommand
+
+    app = typer.Typer(
+        name="orbweave",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    app.command("design", cls=TextCommand)(design.design)
+    app.command("render", cls=TextCommand)(render.render)
+    app.command("reproduce")(reproduce.reproduce)
+    app.command("measure")(measure.measure)
+    app.add_typer(models.application(), name="models")
+    app.command("env")(env.env)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", is_eager=True, callback=_version
+        ),
+    ] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Weave a concept from biology into a picture: experts talk, a diffusion model draws."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

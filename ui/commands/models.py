@@ -1,0 +1,106 @@
+"""`orbweave models list|show|export`: what can talk and draw, and where it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ui.commands import options
+
+__all__ = ["application"]
+
+KINDS: tuple[Literal["language"], Literal["image"]] = ("language", "image")
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or org/name.")]
+
+
+def application() -> typer.Typer:
+    """Return the group of commands about models."""
+    app = typer.Typer(
+        help="What can talk and draw, and where it comes from.", rich_markup_mode=None
+    )
+    app.callback(invoke_without_command=True)(_group)
+    app.command("list")(list_all)
+    app.command("show")(show)
+    app.command("export")(export)
+    return app
+
+
+def _group(context: typer.Context) -> None:
+    """What can talk and draw, and where it comes from."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def list_all(as_json: options.Json = False) -> None:
+    """List the models that have a name of their own."""
+    from orbweave.models import ModelRef, cached_folder, list_models
+    from ui.answer import Answer
+
+    answer = Answer(as_json=as_json)
+    rows = []
+    for entry in list_models():
+        is_here = cached_folder(ModelRef.parse(entry.name)) is not None
+        is_here = is_here or entry.source.startswith("embedded:")
+        rows.append(entry.model_dump(mode="json") | {"is_here": is_here})
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        mark = "*" if row["is_here"] else " "
+        answer.line(f"{mark} {row['name']:<{width}}  {row['kind']:<8}  {row['description']}")
+    answer.end(rows, "* works now, offline; the others are fetched on first use")
+
+
+def show(model: Name, as_json: options.Json = False) -> None:
+    """Show what is known of a model: origin, licence, lineage, size, hash.
+
+    Example: orbweave models show base
+    """
+    from orbweave.models import show_model
+    from ui.answer import Answer
+
+    answer = Answer(as_json=as_json)
+    known = show_model(model)
+    width = max(len(name) for name in known)
+    for name, value in known.items():
+        answer.line(f"{name:<{width}}  {_shown(name, value)}")
+    answer.end(known)
+
+
+def export(
+    model: Name,
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write, made anew.")],
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(KINDS)}.")] = KINDS[0],
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Copy a model into a plain Hugging Face folder that transformers and vLLM load.
+
+    Example: orbweave models export base ./smollm2
+    """
+    from orbweave.models import export_model
+    from ui.answer import Answer
+    from ui.commands.choice import one_of
+    from ui.target import check_target
+
+    check_target(out, force=force, is_ours=_is_model)
+    answer = Answer(as_json=as_json, quiet=quiet)
+    wanted: Literal["language", "image"] = one_of("--kind", kind, KINDS)
+    export_model(model, out, kind=wanted, force=force, on_progress=answer.note)
+    answer.end({"written": str(out), "model": model}, f"{model} written to {out}")
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+
+
+def _shown(name: str, value: object) -> str:
+    """Return a value for reading; a dash where nothing is known."""
+    if value is None:
+        return "–"
+    if isinstance(value, list):
+        return " <- ".join(str(part) for part in value)
+    if isinstance(value, int):
+        return f"{value:,}" if name != "size_bytes" else f"{value / 1e6:,.1f} MB"
+    return str(value)

@@ -1,0 +1,303 @@
+"""One design from concept to folder: the team talks, pictures are drawn, all is kept.
+
+The folder appears whole or not at all:
+
+    design.json           the whole record
+    conversation.jsonl    one turn a line
+    conversation.md       the same for reading
+    images/               the pictures, and seed-structure-N.png: the bare geometry of version N
+    measurements.json     image statistics
+    report.html           all of it on one page
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.embedding import Embed
+from agents.events import Event, RenderStep
+from agents.generation import Engine
+from orbweave.errors import UsageError
+from orbweave.files import build_folder, write_text
+from orbweave.models import resolve
+from orbweave.records import Brief, Design, ImagePrompt, Measurement, Picture, Structure
+from ui.environment import environment, peak_memory_mb
+from ui.rendering import Chooser, Renderer, RenderSettings, consecutive, in_thread
+from ui.target import check_target
+
+if TYPE_CHECKING:
+    from agents.conversation import Conversation
+    from agents.roles import Team
+
+__all__ = ["Order", "Workshop", "design", "workshop"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one design run shall do."""
+
+    brief: Brief
+    rounds: int
+    """Prompt versions at most, at least 1."""
+    n_images: int
+    """Pictures of each version, seeds counted upwards from the brief's."""
+    settings: RenderSettings
+    model: str | None
+    """Language model every speaker uses; None leaves each role the team's own."""
+    structure: Chooser
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.n_images < 1:
+            raise UsageError(
+                f"wanted 1 or more rounds and images, got {self.rounds}, {self.n_images}"
+            )
+        consecutive(self.brief.seed, self.n_images)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a run works with; fakes stand in for all of it in tests."""
+
+    converse: Callable[..., Awaitable[Conversation]]
+    open_engine: Callable[[str], Engine]
+    open_knowledge: Callable[[], Any]
+    team: Team
+    renderer: Renderer
+    measure: Callable[[Path], Measurement]
+    note: Callable[[str], None] = lambda text: None
+    """Told what is being waited for."""
+
+
+def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
+    """Return the real parts; importing them takes seconds, opening them more.
+
+    Args:
+        note: Told what is being waited for.
+        embed: Texts to unit vectors, for the search of facts.
+    """
+    note("starting")
+    from agents.knowledge import load_knowledge
+    from agents.roles import load_team
+    from agents.team import converse
+    from imagegen.measure import measure
+    from imagegen.pipeline import Renderer
+
+    def open_engine(model: str) -> Engine:
+        folder = resolve(model, on_progress=note)  # before torch: a wrong name is told at once
+        from agents.engine import TransformersEngine
+
+        return TransformersEngine(folder, model)
+
+    return Workshop(converse, open_engine, load_knowledge, load_team(), Renderer(), measure, note)
+
+
+@dataclass
+class _Stopwatch:
+    """Wall time per phase, summed."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+
+
+def design(
+    order: Order,
+    target: Path,
+    workshop: Workshop,
+    *,
+    on_event: Callable[[Event], None],
+    force: bool = False,
+) -> Design:
+    """Run one design and write its folder; return the record.
+
+    Raises:
+        OutputError: the folder exists and `force` is off, is no design, or cannot be written.
+        OrbweaveError: a model is missing or failed. Nothing is left behind then.
+    """
+    check_target(target, force=force, is_ours=_is_design)
+    with build_folder(target, force=force) as folder:
+        run = _Run(order, folder, workshop, on_event)
+        run.open()
+        record = asyncio.run(run.weave())
+        write_record(record, folder)
+    return record
+
+
+def _is_design(folder: Path) -> bool:
+    return (folder / "design.json").is_file()
+
+
+@dataclass
+class _Run:
+    """The parts of one run that are opened late and used more than once."""
+
+    order: Order
+    folder: Path
+    workshop: Workshop
+    on_event: Callable[[Event], None]
+    clock: _Stopwatch = field(default_factory=_Stopwatch)
+    knowledge: Any = None
+    engines: dict[str, Engine] = field(default_factory=dict)
+    drawn: int = 0
+    """Pictures so far."""
+
+    def open(self) -> None:
+        """Read the facts and load the language models.
+
+        Outside the event loop, where Ctrl-C is answered at once: asyncio would hold it
+        back until the loading is over.
+        """
+        self.workshop.note("reading the facts")
+        with self.clock.phase("facts"):
+            self.knowledge = self.workshop.open_knowledge()
+        with self.clock.phase("language model"):
+            for model in models_of(self.workshop.team, self.order.model):
+                self.workshop.note(f"loading the language model {model}")
+                self.engines[model] = self.workshop.open_engine(model)
+
+    async def weave(self) -> Design:
+        """Let the team talk and return the record; pictures are in the folder by then."""
+        order = self.order
+        try:
+            with self.clock.phase("conversation and pictures"):
+                conversation = await self.workshop.converse(
+                    order.brief,
+                    engine_for=self.engines.__getitem__,
+                    knowledge=self.knowledge,
+                    structure_for=self.structure_for,
+                    render=self.render,
+                    rounds=order.rounds,
+                    on_event=self.on_event,
+                    team=team_with(self.workshop.team, order.model),
+                )
+        finally:
+            for engine in self.engines.values():
+                await engine.close()
+        return Design(
+            brief=order.brief,
+            turns=conversation.turns,
+            facts=conversation.facts,
+            prompts=conversation.prompts,
+            pictures=conversation.pictures,
+            measurements=conversation.measurements,
+            critiques=conversation.critiques,
+            stop_reason=conversation.stop_reason,
+            timings_s=self.clock.seconds,
+            environment=environment() | {"peak memory": f"{peak_memory_mb():.0f} MB"},
+        )
+
+    def structure_for(self, prompt: str, seed: int) -> Structure | None:
+        """Return the geometry for a prompt, as `--structure` said."""
+        with self.clock.phase("structure"):
+            return self.order.structure(prompt, seed)
+
+    async def render(
+        self, prompt: ImagePrompt, version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        """Draw and measure the pictures of one prompt version."""
+        order = self.order
+        seeds = consecutive(order.brief.seed, order.n_images)
+        request = order.settings.request(
+            prompt.prompt, prompt.negative_prompt, prompt.structure, seeds
+        )
+        images = self.folder / "images"
+        if not self.drawn:
+            self.workshop.note(f"loading the image model {order.settings.model}")
+        on_step = self._step_teller()
+        with self.clock.phase("rendering"):
+            drawn = await in_thread(
+                lambda cancelled: self.workshop.renderer.render(
+                    request,
+                    images,
+                    name=f"v{version}-seed-{{seed}}",
+                    on_step=on_step,
+                    cancelled=cancelled,
+                    save_seed_picture=images / f"seed-structure-{version}.png",
+                )
+            )
+        self.drawn += len(drawn)
+        with self.clock.phase("measuring"):
+            return self._kept(drawn, version)
+
+    def _step_teller(self) -> Callable[[int, int], None]:
+        """Return a callback that may be called in any thread and tells the view in this one."""
+        loop = asyncio.get_running_loop()
+
+        def on_step(step: int, total: int) -> None:
+            loop.call_soon_threadsafe(self.on_event, RenderStep(step, total))
+
+        return on_step
+
+    def _kept(
+        self, drawn: list[Picture], version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        """Return pictures and measurements with paths relative to the design folder."""
+        pictures, measurements = [], []
+        for picture in drawn:
+            file = Path(picture.path)
+            path = file.relative_to(self.folder).as_posix()
+            pictures.append(picture.model_copy(update={"path": path, "prompt_version": version}))
+            measured = self.workshop.measure(file)
+            measurements.append(measured.model_copy(update={"picture": path}))
+        return tuple(pictures), tuple(measurements)
+
+
+def team_with(team: Team, model: str | None) -> Team:
+    """Return the team with every speaker on `model`; None changes nothing."""
+    if model is None:
+        return team
+    experts = tuple(expert.model_copy(update={"model": model}) for expert in team.experts)
+    return team.model_copy(
+        update={"experts": experts, "engineer_model": model, "critic_model": model}
+    )
+
+
+def models_of(team: Team, model: str | None) -> list[str]:
+    """Return every model the team speaks with once, in the order of speaking."""
+    team = team_with(team, model)
+    spoken = [expert.model for expert in team.experts]
+    return list(dict.fromkeys([*spoken, team.engineer_model, team.critic_model]))
+
+
+def write_record(record: Design, folder: Path) -> None:
+    """Write everything but the pictures into a design folder."""
+    from ui.report import render_report
+
+    write_text(folder / "design.json", record.model_dump_json(indent=2) + "\n")
+    turns = "".join(turn.model_dump_json() + "\n" for turn in record.turns)
+    write_text(folder / "conversation.jsonl", turns)
+    write_text(folder / "conversation.md", conversation_markdown(record))
+    measurements = [measurement.model_dump() for measurement in record.measurements]
+    write_text(folder / "measurements.json", json.dumps(measurements, indent=2) + "\n")
+    write_text(folder / "report.html", render_report(record, folder))
+
+
+def conversation_markdown(record: Design) -> str:
+    """Return the conversation for reading: turns, their facts, prompts and the end."""
+    facts = {fact.id: fact for fact in record.facts}
+    parts = [f"# {record.brief.concept}\n"]
+    for turn in record.turns:
+        parts.append(f"## {turn.index}. {turn.speaker} ({turn.role}, `{turn.model}`)\n")
+        parts.append(turn.text.strip() + "\n")
+        for fact in (facts[fact_id] for fact_id in turn.cited if fact_id in facts):
+            parts.append(f"- `{fact.id}` {fact.statement} <{fact.source_url}>")
+        if turn.cited:
+            parts.append("")
+    for version, prompt in enumerate(record.prompts):
+        parts.append(f"## Prompt, version {version}: {prompt.title}\n\n> {prompt.prompt}\n")
+    parts.append(f"Stopped: {record.stop_reason}\n")
+    return "\n".join(parts)

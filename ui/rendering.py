@@ -1,0 +1,223 @@
+"""How commands ask for pictures: settings, geometry, and a renderer that is loaded late."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from agents.embedding import Embed
+from orbweave.errors import UsageError, shown
+from orbweave.records import Picture, RenderRequest, Structure
+
+__all__ = [
+    "Chooser",
+    "RenderSettings",
+    "Renderer",
+    "chooser_for",
+    "consecutive",
+    "in_thread",
+    "parse_size",
+]
+
+T = TypeVar("T")
+Chooser = Callable[[str, int], Structure | None]
+"""From a prompt text and a seed to the geometry its pictures start from."""
+MAX_STRUCTURE_BYTES = 100_000
+STOP_S = 20.0
+"""Longest wait for a cancelled thread; a denoising step on a slow machine takes a few."""
+
+
+class Renderer(Protocol):
+    """What `imagegen.pipeline.Renderer` offers; a fake stands in for it in tests."""
+
+    def render(
+        self,
+        request: RenderRequest,
+        folder: Path,
+        *,
+        name: str = ...,
+        on_step: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        init_image: Path | None = None,
+        save_seed_picture: Path | None = None,
+    ) -> list[Picture]:
+        """Render one PNG per seed into `folder`; loads the model at the first call.
+
+        Raises:
+            ModelError: the model is missing or damaged.
+            Cancelled: `cancelled` said so; no picture is kept.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """Everything about pictures but words, seeds and geometry; None means the default."""
+
+    model: str = "loom"
+    strength: float | None = None
+    scheduler: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size_px: tuple[int, int] | None = None
+    """(width, height)."""
+
+    def request(
+        self, prompt: str, negative: str, structure: Structure | None, seeds: Sequence[int]
+    ) -> RenderRequest:
+        """Return the request for these words.
+
+        Raises:
+            UsageError: a value lies outside what a `RenderRequest` allows.
+        """
+        from pydantic import ValidationError
+
+        width, height = self.size_px or (None, None)
+        given: dict[str, Any] = {
+            "strength": self.strength,
+            "scheduler": self.scheduler,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "width": width,
+            "height": height,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            return RenderRequest(
+                prompt=prompt,
+                negative_prompt=negative,
+                model=self.model,
+                structure=structure,
+                seeds=tuple(seeds),
+                **given,
+            )
+        except ValidationError as err:
+            first = err.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(
+                f"wanted a {where} that can be rendered, got {shown(first['input'])}: "
+                f"{first['msg'].lower()}"
+            ) from err
+
+
+def consecutive(seed: int, n: int) -> tuple[int, ...]:
+    """Return `n` seeds counted upwards from `seed`, within 32 bits.
+
+    Raises:
+        UsageError: the last would not fit.
+    """
+    if seed + n > 2**32:
+        raise UsageError(
+            f"wanted {n} seeds from {seed} on, the last would pass 4,294,967,295; "
+            "choose a smaller --seed"
+        )
+    return tuple(range(seed, seed + n))
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Return (width, height) in pixels of `256` or `512x384`; None stays None.
+
+    Raises:
+        UsageError: not one or two whole numbers.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())
+    if match is None:
+        raise UsageError(f"wanted --size as 256 or 512x384, got {shown(text)}")
+    width = int(match[1])
+    return width, int(match[2] or width)
+
+
+def chooser_for(source: str, embed: Embed) -> Chooser:
+    """Return how geometry is chosen: `auto` by the prompt, `none`, or always a file's.
+
+    Args:
+        source: `auto`, `none` or the path of a JSON or YAML file with a `Structure`.
+        embed: Texts to unit vectors; only `auto` asks it.
+
+    Raises:
+        UsageError: a file that is missing, too long, or holds no structure.
+    """
+    if source == "none":
+        return lambda prompt, seed: None
+    if source == "auto":
+        return partial(_nearest, embed)
+    structure = _read_structure(Path(source))
+    return lambda prompt, seed: structure
+
+
+async def in_thread(work: Callable[[Callable[[], bool]], T]) -> T:
+    """Run `work` beside the event loop and return what it returns.
+
+    `work` is given a question, "is this cancelled?", to ask at every step. On
+    cancellation this waits until it has stopped, so that nothing writes into a folder
+    that is being removed. The thread is a daemon: a library call that cannot be stopped
+    does not keep the process.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    stop = threading.Event()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def body() -> None:
+        result, error = None, None
+        try:
+            result = work(stop.is_set)
+        except BaseException as err:
+            error = err
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, result, error)
+
+    thread = threading.Thread(target=body, name="orbweave-work", daemon=True)
+    thread.start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        stop.set()
+        thread.join(timeout=STOP_S)
+        raise
+
+
+def _nearest(embed: Embed, prompt: str, seed: int) -> Structure:
+    from imagegen.choose import choose_structure
+
+    return choose_structure(prompt, seed, embed)
+
+
+def _read_structure(path: Path) -> Structure:
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        if path.stat().st_size > MAX_STRUCTURE_BYTES:
+            raise UsageError(f"wanted a structure file, got {path} of more than 100 kB")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or "not a text file"
+        raise UsageError(
+            f"wanted --structure auto, none or a readable file, got {shown(path)}: {reason}"
+        ) from err
+    try:
+        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        return Structure.model_validate(value)
+    except (json.JSONDecodeError, yaml.YAMLError) as err:
+        raise UsageError(f"wanted JSON or YAML in {path}, got {shown(err)}") from err
+    except ValidationError as err:
+        first = err.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "structure"
+        raise UsageError(f"wanted a structure in {path}, at {where}: {first['msg']}") from err
