@@ -15,20 +15,18 @@ Resumes from the newest checkpoint in `--out`. What is unusual:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from imagegen.checkpoint import load_checkpoint, save_checkpoint
+from imagegen.loop import fit
 from imagegen.samples import picture_stream
-
-log = logging.getLogger(__name__)
 
 ARCHITECTURE = {
     "block_out_channels": (16, 32, 64, 128),
@@ -49,9 +47,10 @@ THUMBNAIL_GAIN = 3.0
 """Latents are about three times as spread as pixels in [-1, 1]."""
 
 
-def build_autoencoder() -> AutoencoderKL:
+def build_autoencoder() -> Any:
     """Return the untrained autoencoder, 2.6 million parameters, 8x downsampling."""
-    return AutoencoderKL(**ARCHITECTURE)
+    build: Any = AutoencoderKL  # diffusers has no types
+    return build(**ARCHITECTURE)
 
 
 def reconstruction_loss(x: Tensor, y: Tensor) -> Tensor:
@@ -83,52 +82,30 @@ def psnr(x: Tensor, y: Tensor) -> float:
 
 
 def train(out: Path, steps: int, batch: int, extent: int, lr: float, seed: int) -> None:
-    """Train for `steps` steps in all, with a checkpoint every five minutes."""
+    """Train until `steps` steps in all are done; pictures of `extent` pixels, `batch` a step."""
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
     vae = build_autoencoder().to(memory_format=torch.channels_last)
-    ema = torch.optim.swa_utils.AveragedModel(
-        vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995)
-    )
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
-    parts = {"vae": vae, "ema": ema, "optimiser": optimiser}
-    start = load_checkpoint(out, parts)
-    log.info("autoencoder: step %d of %d, batch %d of %d px", start, steps, batch, extent)
-    pictures = picture_stream(seed + start, extent, batch)
-    saved = told = time.monotonic()
-    with (out / "metrics.jsonl").open("a") as metrics:
-        for step in range(start, steps):
-            progress = step / steps
-            for group in optimiser.param_groups:
-                group["lr"] = lr * min(1, (step + 1) / 100) * max(0.02, 1 - progress**2)
+
+    def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
+        pictures = picture_stream(seed + start, extent, batch)
+
+        def loss() -> tuple[Tensor, dict[str, float]]:
             x = next(pictures).to(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16):
                 latent = vae.encode(x).latent_dist
                 y = vae.decode(latent.sample()).sample
-            kl = 0.5 * (latent.mean.float() ** 2 + latent.var.float() - 1 - latent.logvar.float())
-            loss = reconstruction_loss(x, y.float()) + KL_WEIGHT * kl.sum(1).mean()
-            loss = loss + 0.5 * thumbnail_loss(x, latent.mean)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-            optimiser.step()
-            ema.update_parameters(vae)
-            if step % 50 == 49:
-                now = time.monotonic()
-                row = {
-                    "step": step + 1,
-                    "loss": round(loss.item(), 4),
-                    "psnr": round(psnr(x, y.detach().float()), 2),
-                    "kl": round(kl.mean().item(), 3),
-                    "s_per_step": round((now - told) / 50, 3),
-                }
-                told = now
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
-                log.info("%s", row)
-            if time.monotonic() - saved > 300 or step + 1 == steps:
-                save_checkpoint(out, step + 1, parts)
-                saved = time.monotonic()
+            mean, var, logvar = latent.mean.float(), latent.var.float(), latent.logvar.float()
+            kl = 0.5 * (mean**2 + var - 1 - logvar)
+            total = reconstruction_loss(x, y.float()) + KL_WEIGHT * kl.sum(1).mean()
+            total = total + 0.5 * thumbnail_loss(x, latent.mean)
+            return total, {"psnr": psnr(x, y.detach().float()), "kl": kl.mean().item()}
+
+        return loss
+
+    def rate(step: int) -> float:
+        return lr * min(1, (step + 1) / 100) * max(0.02, 1 - (step / steps) ** 2)
+
+    fit(out, vae, losses, rate=rate, steps=steps, ema_decay=0.995, weight_decay=0.01)
 
 
 def main() -> None:
@@ -142,7 +119,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args.out.mkdir(parents=True, exist_ok=True)
     train(args.out, args.steps, args.batch, args.extent, args.lr, args.seed)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Array", "Canvas", "Cells", "Relief", "canvas", "cells", "ridge", "strands", "waves"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
+"""float32 by intent; numpy's own rules decide when a float64 slips in."""
 
 
 class Canvas(NamedTuple):
@@ -78,7 +79,9 @@ def waves(x: Array, y: Array, wavelength: float, rng: np.random.Generator, n: in
     return field * np.float32(np.sqrt(2.0 / n))
 
 
-def ridge(distance: Array, half_width: Array | float, pixel: float) -> tuple[Array, Array]:
+def ridge(
+    distance: Array, half_width: Array | float | np.floating[Any], pixel: float
+) -> tuple[Array, Array]:
     """Anti-aliased cover and round profile of a line, from the distance to its middle."""
     hw = np.maximum(np.asarray(half_width, np.float32), np.float32(0.55 * pixel))
     cover = np.clip((hw - distance) / np.float32(pixel) + 0.5, 0, 1)

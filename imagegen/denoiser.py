@@ -15,10 +15,10 @@ Sources: Salimans & Ho 2202.00512; Lin et al. 2305.08891; Hang et al. 2303.09556
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, BertModel
 
 from imagegen.captions import random_caption
-from imagegen.checkpoint import load_checkpoint, save_checkpoint
 from imagegen.latents import LatentCache
+from imagegen.loop import fit
+from orbweave.records import Structure
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,10 @@ class TextStates:
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        self.encoder = BertModel.from_pretrained(
+        load: Any = BertModel.from_pretrained
+        self.encoder = load(
             folder, local_files_only=True, add_pooling_layer=False, dtype=torch.bfloat16
-        ).eval()
+        )
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> Tensor:
@@ -77,17 +79,17 @@ class TextStates:
         tokens = self.tokenizer(
             texts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         )
-        return self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0].float()
+        states: Tensor = self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
+        return states.float()
 
 
-def build_denoiser() -> UNet2DConditionModel:
+def build_denoiser() -> Any:
     """Return the untrained UNet, 12 million parameters."""
-    return UNet2DConditionModel(**ARCHITECTURE)
+    build: Any = UNet2DConditionModel
+    return build(**ARCHITECTURE)
 
 
-def denoising_loss(
-    unet: UNet2DConditionModel, schedule: DDPMScheduler, x: Tensor, text: Tensor, t: Tensor
-) -> Tensor:
+def denoising_loss(unet: Any, schedule: Any, x: Tensor, text: Tensor, t: Tensor) -> Tensor:
     """Weighted squared error of the predicted velocity at time steps t (n,); a scalar."""
     noise = torch.randn_like(x)
     noisy = schedule.add_noise(x, noise, t)
@@ -99,59 +101,36 @@ def denoising_loss(
     weight = torch.clamp(snr, max=MIN_SNR_GAMMA) / (snr + 1)
     # The floor keeps the steps of nearly pure noise, where layout and colour are decided.
     weight = torch.clamp(weight, min=0.2)
-    return (weight * (v.float() - target).square().mean((1, 2, 3))).mean()
+    error: Tensor = (v.float() - target).square().mean((1, 2, 3))
+    return (weight * error).mean()
 
 
 def train(
     cache: LatentCache, words: TextStates, out: Path, steps: int, batch: int, lr: float, seed: int
 ) -> None:
-    """Train until `steps` steps in all are done, with a checkpoint every five minutes."""
+    """Train until `steps` steps in all are done, `batch` samples of `cache` a step."""
     torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
     unet = build_denoiser()
-    schedule = DDPMScheduler(**SCHEDULER)
-    ema = torch.optim.swa_utils.AveragedModel(
-        unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
-    )
-    optimiser = torch.optim.AdamW(
-        unet.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.02, foreach=True
-    )
-    parts = {"unet": unet, "ema": ema, "optimiser": optimiser}
-    start = load_checkpoint(out, parts)
-    n = len(cache.structures)
-    log.info("denoiser: step %d of %d, batch %d of %d latents", start, steps, batch, n)
-    torch.manual_seed(seed + start)
-    saved = told = time.monotonic()
-    mean = None
-    with (out / "metrics.jsonl").open("a") as metrics:
-        for step, (latents, structures, rng) in zip(
-            range(start, steps), cache.batches(batch, seed + start), strict=False
-        ):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(lr, step, steps)
+    scheduler: Any = DDPMScheduler  # diffusers has no types
+    schedule = scheduler(**SCHEDULER)
+
+    def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
+        log.info("denoiser: step %d of %d, %d latents", start, steps, len(cache.structures))
+        torch.manual_seed(seed + start)
+        batches = cache.batches(batch, seed + start)
+
+        def loss() -> tuple[Tensor, dict[str, float]]:
+            latents, structures, rng = next(batches)
             text = words([_caption(s, rng) for s in structures])
-            x = latents.float()
-            loss = denoising_loss(unet, schedule, x, text, torch.randint(0, 1000, (batch,)))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-            optimiser.step()
-            ema.update_parameters(unet)
-            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
-            if step % 50 == 49:
-                now = time.monotonic()
-                row = {
-                    "step": step + 1,
-                    "loss": round(mean, 4),
-                    "samples_per_s": round(50 * batch / (now - told), 1),
-                }
-                told = now
-                metrics.write(json.dumps(row) + "\n")
-                metrics.flush()
-                log.info("%s", row)
-            if time.monotonic() - saved > 300 or step + 1 == steps:
-                save_checkpoint(out, step + 1, parts)
-                saved = time.monotonic()
+            t = torch.randint(0, schedule.config.num_train_timesteps, (batch,))
+            return denoising_loss(unet, schedule, latents.float(), text, t), {}
+
+        return loss
+
+    def rate(step: int) -> float:
+        return learning_rate(lr, step, steps)
+
+    fit(out, unet, losses, rate=rate, steps=steps, ema_decay=0.999, weight_decay=0.02)
 
 
 def learning_rate(peak: float, step: int, steps: int) -> float:
@@ -159,8 +138,8 @@ def learning_rate(peak: float, step: int, steps: int) -> float:
     return peak * min(1.0, (step + 1) / 200) * min(1.0, max(0.02, (steps - step) / (0.4 * steps)))
 
 
-def _caption(structure: object, rng: np.random.Generator) -> str:
-    return "" if rng.uniform() < UNCONDITIONAL_SHARE else random_caption(structure, rng)  # type: ignore[arg-type]
+def _caption(structure: Structure, rng: np.random.Generator) -> str:
+    return "" if rng.uniform() < UNCONDITIONAL_SHARE else random_caption(structure, rng)
 
 
 def main() -> None:
@@ -175,7 +154,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    args.out.mkdir(parents=True, exist_ok=True)
     words, cache = TextStates(args.text_encoder), LatentCache(args.latents)
     train(cache, words, args.out, args.steps, args.batch, args.lr, args.seed)
 

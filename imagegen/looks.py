@@ -103,7 +103,8 @@ def _ramp(ink: Array, t: Array) -> Array:
     t = np.clip(t, 0, 1)[..., None]
     dark, middle, light = ink[..., 0, :], ink[..., 1, :], ink[..., 2, :]
     low = dark + (middle - dark) * np.minimum(t * 2, 1)
-    return low + (light - middle) * np.maximum(t * 2 - 1, 0)
+    high: Array = (light - middle) * np.maximum(t * 2 - 1, 0)
+    return low + high
 
 
 def ink_of(look: Look, owner: Array | None) -> Array:

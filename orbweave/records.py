@@ -39,7 +39,7 @@ __all__ = [
     "clean_concept",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 MAX_CONCEPT_CHARS = 2_000
 """A concept is a sentence or a paragraph; a paper belongs into `ingest`."""
 

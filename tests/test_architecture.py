@@ -54,6 +54,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "imagegen/device.py",
         "imagegen/export.py",
         "imagegen/latents.py",
+        "imagegen/loop.py",
         "imagegen/pipeline.py",
         "imagegen/samples.py",
         "orbweave/embedded.py",

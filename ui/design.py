@@ -201,9 +201,9 @@ class _Run:
         )
 
     def structure_for(self, prompt: str, seed: int) -> Structure | None:
-        """Return the geometry for a prompt, as `--structure` said."""
+        """Return the geometry for a prompt, as `--structure` said; the concept's words count too."""
         with self.clock.phase("structure"):
-            return self.order.structure(prompt, seed)
+            return self.order.structure(f"{self.order.brief.concept}. {prompt}", seed)
 
     async def render(
         self, prompt: ImagePrompt, version: int

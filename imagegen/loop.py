@@ -1,0 +1,82 @@
+"""The loop both trainings share: rate, step, average, metrics, checkpoints, resume."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from imagegen.checkpoint import load_checkpoint, save_checkpoint
+
+__all__ = ["fit"]
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT_S = 300.0
+"""Seconds between two checkpoints."""
+TELL_STEPS = 50
+"""Steps between two rows of `metrics.jsonl`."""
+
+
+def fit(
+    out: Path,
+    model: nn.Module,
+    losses: Callable[[int], Callable[[], tuple[Tensor, dict[str, float]]]],
+    *,
+    rate: Callable[[int], float],
+    steps: int,
+    ema_decay: float,
+    weight_decay: float,
+) -> None:
+    """Train `model` in place until `steps` steps in all are done.
+
+    Args:
+        out: Run folder; the newest checkpoint there is continued, `metrics.jsonl` appended.
+        model: What learns.
+        losses: Called once with the first step's number; returns a function that draws a
+            batch and returns its loss and figures to log.
+        rate: Learning rate of a step.
+        steps: Steps in all, those of earlier runs included.
+        ema_decay: Of the moving average of the weights, which is what gets exported.
+        weight_decay: Of AdamW.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_flush_denormal(True)
+    swa: Any = torch.optim.swa_utils
+    ema = swa.AveragedModel(model, multi_avg_fn=swa.get_ema_multi_avg_fn(ema_decay))
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=rate(0), betas=(0.9, 0.98), weight_decay=weight_decay, foreach=True
+    )
+    parts = {"model": model, "ema": ema, "optimiser": optimiser}
+    start = load_checkpoint(out, parts)
+    next_loss = losses(start)
+    saved = told = time.monotonic()
+    mean: float | None = None
+    with (out / "metrics.jsonl").open("a") as metrics:
+        for step in range(start, steps):
+            for group in optimiser.param_groups:
+                group["lr"] = rate(step)
+            loss, figures = next_loss()
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            ema.update_parameters(model)
+            mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+            now = time.monotonic()
+            if step % TELL_STEPS == TELL_STEPS - 1:
+                row = {"step": step + 1, "loss": mean, "s_per_step": (now - told) / TELL_STEPS}
+                row = {k: round(v, 4) for k, v in (row | figures).items()}
+                metrics.write(json.dumps(row) + "\n")
+                metrics.flush()
+                log.info("%s", row)
+                told = now
+            if now - saved > CHECKPOINT_S or step + 1 == steps:
+                save_checkpoint(out, step + 1, parts)
+                saved = now
