@@ -24,13 +24,21 @@ from orbweave.records import Measurement, Targets
 __all__ = ["CRITERIA", "Judgement", "judge", "measured_means", "misses", "stop_reason"]
 
 CRITERIA = ("depth", "creativity", "clarity", "quantitative")
-_TRIES = 2
 _STANDING_ADVICE: Mapping[str, str] = {
     "depth": "Say how the parts join and how they change from one side to the other.",
     "creativity": "Join two structures in one place instead of showing them side by side.",
     "clarity": "Name the viewpoint, the background and the thickest element first.",
     "quantitative": "Give counts and ratios: how many lines, how wide the gaps against the lines.",
 }
+
+
+class Miss(NamedTuple):
+    """A target that was not met."""
+
+    told: str
+    """What was measured, what was wanted and what to do."""
+    drawn: str
+    """What to do as a sentence of a prompt."""
 
 
 class Judgement(NamedTuple):
@@ -40,7 +48,7 @@ class Judgement(NamedTuple):
     """Expected score per criterion, in [1, 5]."""
     advice: str
     changes: str
-    """What must change to meet the targets, in visible terms; empty if nothing."""
+    """What must change to meet the targets, as sentences of a prompt; empty if nothing."""
     text: str
     """The turn as shown."""
 
@@ -74,12 +82,13 @@ async def judge(
         scores[name] = await _score(voice, chat, lines + f"{name.capitalize()}:")
         lines += f"{name.capitalize()}: {round(scores[name])}\n"
     missed = misses(targets, measured, team.stop)
-    changes = " ".join(missed.values())
+    told = " ".join(miss.told for miss in missed.values())
+    changes = " ".join(miss.drawn for miss in missed.values())
     shown = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
     facts = f"Scores: {shown} of 5. Measured: {said['measured']}. Wanted: {said['wanted']}."
-    voice.remark(f"{facts}\n{changes}\n")
+    voice.remark(f"{facts}\nAdvice: {told}")
     advice = await _advice(voice, team, said, f"{lines}Advice:", scores, seed)
-    told = f"{changes} {advice}".strip()
+    told = f"{told} {advice}".strip()
     return Judgement(scores, told, changes, f"{facts}\nAdvice: {told}")
 
 
@@ -103,19 +112,22 @@ def measured_means(measurements: Sequence[Measurement]) -> dict[str, float | Non
 
 def misses(
     targets: Targets, measured: Mapping[str, float | None], rule: StopRule
-) -> dict[str, str]:
+) -> dict[str, Miss]:
     """Return what to change for each target that is missed; empty if all are met.
 
     A target nobody could measure (no direction, no period) counts as missed.
     """
-    found: dict[str, str] = {}
+    found: dict[str, Miss] = {}
     for name, wanted in targets.model_dump(exclude_none=True).items():
         got = measured.get(name)
         if got is None:
-            found[name] = _UNMEASURED[name].format(wanted=wanted)
+            told, drawn = _UNMEASURED[name]
         elif _distance(name, wanted, got, rule) > 1:
             up = _turn(wanted, got) > 0 if name == "direction_deg" else wanted > got
-            found[name] = _CHANGES[name][up].format(wanted=wanted, got=got)
+            told, drawn = _CHANGES[name][up]
+        else:
+            continue
+        found[name] = Miss(told.format(wanted=wanted, got=got), drawn.format(wanted=wanted))
     return found
 
 
@@ -171,7 +183,7 @@ async def _advice(
 ) -> str:
     """Return one or two sentences of advice; a standing one, marked, if the model gives none."""
     echoes = [example.reply for example in team.critique.examples]
-    for attempt in range(_TRIES):
+    for attempt in range(team.critique.tries):
         job = team.critique.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
         whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"][:2]
@@ -190,23 +202,47 @@ _NAMES: Mapping[str, str] = {
     "spacing_px": "spacing {:.0f} px",
     "anisotropy": "anisotropy {:.2f}",
 }
-_UNMEASURED: Mapping[str, str] = {
-    "solid_fraction": "The solid fraction could not be measured; wanted {wanted:.2f}.",
-    "direction_deg": "No main direction; draw parallel lines at {wanted:.0f} degrees.",
-    "spacing_px": "No regular spacing; repeat the lines every {wanted:.0f} pixels.",
+_UNMEASURED: Mapping[str, Miss] = {
+    "solid_fraction": Miss("The solid fraction could not be measured.", ""),
+    "direction_deg": Miss(
+        "No main direction, wanted {wanted:.0f} degrees: draw parallel lines.",
+        "All lines run parallel, {wanted:.0f} degrees from the horizontal.",
+    ),
+    "spacing_px": Miss(
+        "No regular spacing, wanted {wanted:.0f} px: repeat the lines evenly.",
+        "The lines repeat at even gaps.",
+    ),
 }
-_CHANGES: Mapping[str, tuple[str, str]] = {
+_CHANGES: Mapping[str, tuple[Miss, Miss]] = {
     "solid_fraction": (
-        "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thinner and gaps wider.",
-        "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thicker and gaps smaller.",
+        Miss(
+            "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thinner and gaps wider.",
+            "Thin lines with wide open gaps between them.",
+        ),
+        Miss(
+            "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thicker and gaps smaller.",
+            "Thick lines with narrow gaps between them.",
+        ),
     ),
     "direction_deg": (
-        "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them clockwise.",
-        "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them anticlockwise.",
+        Miss(
+            "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them clockwise.",
+            "All lines run {wanted:.0f} degrees from the horizontal.",
+        ),
+        Miss(
+            "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them anticlockwise.",
+            "All lines run {wanted:.0f} degrees from the horizontal.",
+        ),
     ),
     "spacing_px": (
-        "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines closer together.",
-        "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines further apart.",
+        Miss(
+            "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines closer together.",
+            "The lines are set close together.",
+        ),
+        Miss(
+            "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines further apart.",
+            "The lines are set far apart.",
+        ),
     ),
 }
 """What to do if the measurement is above, and if it is below, the target."""

@@ -1,38 +1,36 @@
 """The prompt engineer's turn: from what the experts said to one paragraph an image model can draw.
 
 The form of the answer is forced line by line (title, prompt, what to avoid), so that even a
-small model stays in it. A paragraph that loops, talks about itself or copies an example is
-written again with another seed, twice; after that the prompt is composed from what the
-facts say one would see, and the turn says so.
+small model stays in it. A paragraph that loops, strays, talks about itself or copies an
+example is written again with another seed. After that the prompt is composed from what the
+facts say one would see, in a view and colours chosen by the model's probabilities, and the
+turn says so.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-from agents.claims import sentences, shared_words, without_citations
+from agents.claims import sentences, share_held, shared_words, without_citations
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
 from agents.voice import Voice
-from orbweave.records import PhraseOrigin, Turn
+from orbweave.records import PhraseOrigin, Scale, Turn
 
 __all__ = ["AVOID", "Draft", "note_of", "origins_of", "revise", "write"]
 
 AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
 
-_TRIES = 3
 _MIN_WORDS, _MAX_WORDS = 30, 90
-_VIEWS: Mapping[str, str] = {
-    "microstructure": "Extreme close-up of a pale structure on a dark background, seen from above.",
-    "component": "A single pale object on a plain dark background, seen slightly from above.",
-    "architecture": "A large light building in daylight, seen from the side, with tiny figures.",
-    "urban": "A light district in daylight, seen from high above.",
-}
+_GROUNDING = 0.5
+"""Share of a prompt's words that its notes, or the forms' own examples, must hold."""
 
 
 class Draft(NamedTuple):
@@ -83,10 +81,10 @@ async def write(
     prompt, faults = await _paragraph(voice, form, fields, lead, seed_for(seed, 1))
     note = ""
     if not prompt:
-        prompt = _composed(fields["scale"], visuals, fields["concept"])
+        prompt = await _composed(voice, team, fields, visuals, seed_for(seed, 3))
         note = (
-            f"Composed from what the cited facts look like: {_TRIES} attempts of the model were "
-            f"unusable ({'; '.join(faults)})."
+            f"Composed from what the cited facts look like: {form.tries} attempts of the model "
+            f"were unusable ({'; '.join(faults)})."
         )
         voice.remark(f"\n{prompt}\n({note})\n")
     lead = f"Title: {title}\nPrompt: {prompt}\nAvoid:"
@@ -116,8 +114,8 @@ async def revise(
     if prompt:
         return last._replace(prompt=prompt, note="")
     note = (
-        f"Kept the last prompt{' and added what must change' if changes else ''}: {_TRIES} "
-        f"attempts of the model were unusable ({'; '.join(faults)})."
+        f"Kept the last prompt{' and added what must change' if changes else ''}: "
+        f"{team.revision.tries} attempts of the model were unusable ({'; '.join(faults)})."
     )
     voice.remark(f"\n({note})\n")
     return last._replace(prompt=f"{last.prompt} {changes}".strip(), note=note)
@@ -149,7 +147,7 @@ async def _paragraph(
     """Return a usable paragraph and no faults, or an empty one and all faults found."""
     found: list[str] = []
     faults: list[str] = []
-    for attempt in range(_TRIES):
+    for attempt in range(form.tries):
         if attempt:
             voice.remark(f"\n(written again: {'; '.join(faults)})\n")
         job = form.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
@@ -160,9 +158,9 @@ async def _paragraph(
         )
         if but_not and text == but_not:
             faults.append("nothing changed")
-        told = " ".join(value for name, value in fields.items() if name != "scale")
-        if shared_words(text, told) < 3:
-            faults.append("off the notes")
+        told = [*fields.values(), *(e.reply for e in form.examples)]
+        if share_held(text, told) < _GROUNDING:
+            faults.append("strays from the notes")
         if not faults:
             return text, ()
         found += faults
@@ -200,13 +198,29 @@ def _clean_list(text: str) -> str:
     return ", ".join(list(short)[:8]) if len(short) >= 2 else ""
 
 
-def _composed(scale: str, visuals: Sequence[str], concept: str) -> str:
+async def _composed(
+    voice: Voice, team: Team, fields: Mapping[str, str], visuals: Sequence[str], seed: int
+) -> str:
     """Return a prompt made of what the facts look like, within `_MAX_WORDS` words."""
-    seen = [f"{visual[0].upper()}{visual[1:].rstrip('.')}." for visual in visuals if visual]
-    lead = _VIEWS[scale] if seen else f"{_VIEWS[scale]} {concept.rstrip('.')}."
-    end = "Thick main lines, finer lines between them, even soft light, crisp edges."
-    kept = [lead]
-    for sentence in seen:
-        if len(" ".join([*kept, sentence, end]).split()) <= _MAX_WORDS:
+    scale = cast(Scale, fields["scale"])
+    view = await _chosen(voice, team.prompt, fields, team.palette.views[scale], seed_for(seed, 0))
+    colours = await _chosen(voice, team.prompt, fields, team.palette.colours, seed_for(seed, 1))
+    seen = [f"{visual[0].upper()}{visual[1:].rstrip('.')}." for visual in visuals]
+    kept = [view]
+    for sentence in seen or [f"{fields['concept'].rstrip('.')}."]:
+        whole = [*kept, sentence, colours, team.palette.close]
+        if len(" ".join(whole).split()) <= _MAX_WORDS:
             kept.append(sentence)
-    return " ".join([*kept, end])
+    return " ".join([*kept, colours, team.palette.close])
+
+
+async def _chosen(
+    voice: Voice, form: Form, fields: Mapping[str, str], options: Sequence[str], seed: int
+) -> str:
+    """Draw an option by how much likelier the notes make it than an empty question does."""
+    nothing = {**fields, "concept": "a design", "notes": "- none"}
+    asked = await voice.weigh(form.messages(fields), options)
+    prior = await voice.weigh(form.messages(nothing), options)
+    gains = [a - p for a, p in zip(asked, prior, strict=True)]
+    weights = [math.exp(gain - max(gains)) for gain in gains]
+    return random.Random(seed).choices(options, weights)[0]

@@ -19,8 +19,6 @@ from agents.voice import Job, Voice
 
 __all__ = ["advise", "seed_for"]
 
-_TRIES = 2
-"""Attempts per sentence before the fact is quoted."""
 _MIN_SHARED = 2
 """Words of content a sentence must share with its fact, if they share no number."""
 _SENTENCE_STOPS = (". ", ".\n", "\n")
@@ -73,13 +71,13 @@ async def _sentence(
     grounding: float,
     seed: int,
 ) -> str | None:
-    """Return one usable sentence, or None after `_TRIES` unusable ones.
+    """Return one usable sentence, or None if no attempt gave one.
 
     A sentence with a number its facts do not hold is tried again once and then kept: the
     turn lists that number as unsupported.
     """
     kept: str | None = None
-    for attempt in range(_TRIES):
+    for attempt in range(form.tries):
         job = replace(form.job(fields, seed=seed_for(seed, attempt)), stop=_SENTENCE_STOPS)
         sentence = await _said(voice, job)
         echoes = [*(example.reply for example in form.examples), fields["concept"]]

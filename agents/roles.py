@@ -18,9 +18,9 @@ from pydantic import Field, ValidationError, model_validator
 from agents.generation import Message, Sampling
 from agents.voice import Job
 from orbweave.errors import UsageError, shown
-from orbweave.records import Domain, Record
+from orbweave.records import SCALES, Domain, Record, Scale
 
-__all__ = ["TEAMS", "Example", "Expert", "Form", "StopRule", "Team", "load_team"]
+__all__ = ["TEAMS", "Example", "Expert", "Form", "Palette", "StopRule", "Team", "load_team"]
 
 TEAMS = Path(__file__).with_name("teams")
 """The shipped teams."""
@@ -44,6 +44,8 @@ class Form(Record):
     """How the reply must begin."""
     examples: tuple[Example, ...] = ()
     """Shown as earlier turns; a model trained on the form needs none."""
+    tries: Annotated[int, Field(ge=1, le=5)] = 2
+    """Attempts, each with its own seed, before the frame steps in."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 80
     temperature: Annotated[float, Field(ge=0.0)] = 0.3
     repetition_penalty: Annotated[float, Field(ge=1.0)] = 1.0
@@ -99,6 +101,22 @@ class Expert(Record):
     """Model reference."""
 
 
+class Palette(Record):
+    """Sentences a prompt can be composed of, where a model cannot write one."""
+
+    views: dict[Scale, tuple[str, ...]]
+    colours: Annotated[tuple[str, ...], Field(min_length=1)]
+    close: str
+    """Last sentence."""
+
+    @model_validator(mode="after")
+    def _every_scale_has_views(self) -> Palette:
+        missing = [scale for scale in SCALES if not self.views.get(scale)]
+        if missing:
+            raise ValueError(f"no view for the scales {missing}")
+        return self
+
+
 class StopRule(Record):
     """When a conversation is good enough, or not getting better."""
 
@@ -136,6 +154,7 @@ class Team(Record):
     """Prompt and feedback -> prompt."""
     critique: Form
     """Concept, prompt and measurements -> scores and advice."""
+    palette: Palette
     stop: StopRule = StopRule()
 
     def expert(self, domain: Domain) -> Expert:

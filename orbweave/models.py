@@ -142,11 +142,17 @@ def resolve(
         if entry.kind != kind:
             names = ", ".join(e.name for e in list_models() if e.kind == kind)
             raise UsageError(
-                f"wanted a {kind} model, got {ref}, which is for {entry.kind}; take one of {names}"
+                f"wanted a model for {kind}, got {ref}, which is for {entry.kind}; "
+                f"take one of {names}"
             )
         place, _, name = entry.source.partition(":")
         if place == "embedded":
             folder = embedded.build_base(on_progress)
+        elif place == "shipped":
+            raise ModelError(
+                f"wanted a folder of {ref}, it is put together by the package that ships it; "
+                f"call imagegen.assembly.assembled()"
+            )
         else:
             folder = _from_hub(name, None, on_progress)
     check_folder(folder, kind)
@@ -201,8 +207,8 @@ def cached_folder(ref: ModelRef) -> Path | None:
     name, revision = ref.name, ref.revision
     if ref.kind == "catalogue":
         place, _, name = _catalogue()[ref.name].source.partition(":")
-        if place == "embedded":
-            return embedded.built_base()
+        if place != "hub":
+            return embedded.built_base() if place == "embedded" else None
     from huggingface_hub import try_to_load_from_cache
 
     for head in ("config.json", "model_index.json"):

@@ -128,12 +128,12 @@ def hash_weights(folder: Path) -> str:
 
 def _why_no_model(folder: Path, kind: Kind) -> str:
     """Say what is in a folder that lacks the head file of its kind."""
-    wanted = f"wanted a {kind} model in {folder}"
+    wanted = f"wanted {kind} model files in {folder}"
     if (folder / "adapter_config.json").is_file():
         return f"{wanted}, found an adapter; merge it into its base model first"
     other: Kind = "image" if kind == "language" else "language"
     if (folder / _HEAD_FILE[other]).is_file():
-        return f"{wanted}, found {other} model files; give a {kind} model"
+        return f"{wanted}, found those of the kind {other}; give another model"
     if (folder / "trainer_state.json").is_file():
         return f"{wanted}, found a checkpoint without {_HEAD_FILE[kind]}; give the finished model"
     checkpoints = sorted(p.name for p in folder.glob("checkpoint-*"))

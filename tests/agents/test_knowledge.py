@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,11 @@ import pytest
 from agents.fake import hashed_words
 from agents.knowledge import FACTS, Fact, Knowledge, load_knowledge, read_facts
 from orbweave.errors import UsageError
+
+
+def _slow(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that embeds the corpus: ten seconds of a free core, minutes of a busy one."""
+    return pytest.mark.slow(pytest.mark.timeout(900)(test))
 
 
 def _fact(number: int, statement: str, domain: str = "leaf", **more: object) -> Fact:
@@ -166,7 +172,7 @@ def test_the_shipped_folder_is_the_default() -> None:
     }
 
 
-@pytest.mark.slow
+@_slow
 @pytest.mark.parametrize(
     ("concept", "wanted"),
     [
@@ -199,7 +205,7 @@ def test_the_experts_a_concept_needs_are_asked(
     assert len(asked) <= 3
 
 
-@pytest.mark.slow
+@_slow
 @pytest.mark.parametrize(
     "concept", ["asdf qwer zxcv", "شبكة العنكبوت وورقة الشجر", "42", "a chair"]
 )
@@ -207,12 +213,12 @@ def test_any_concept_gets_one_to_three_experts(shipped: Knowledge, concept: str)
     assert 1 <= len(shipped.experts_for(concept)) <= 3
 
 
-@pytest.mark.slow
+@_slow
 def test_a_concept_of_one_domain_does_not_call_everybody(shipped: Knowledge) -> None:
     assert shipped.experts_for("dragline silk of an orb web spider") == ("spider-silk",)
 
 
-@pytest.mark.slow
+@_slow
 def test_the_leaf_expert_is_given_facts_on_draining(shipped: Knowledge) -> None:
     concept = "a membrane with the load spreading of a spider web and the drainage of a leaf"
     found = shipped.search(concept, domain="leaf", k=3)

@@ -174,7 +174,7 @@ async def test_the_prompt_knows_which_turn_its_phrases_came_from() -> None:
 
 
 async def test_a_bad_paragraph_is_written_again_and_only_the_good_one_kept() -> None:
-    tries = iter(["Here is the prompt.", "lines lines lines", _PROMPT])
+    tries = iter(["Here is the prompt.", _PROMPT])
 
     def improving(request: Generation) -> str:
         if request.prefix.endswith("Prompt:"):
@@ -197,7 +197,7 @@ async def test_a_prompt_the_model_cannot_write_is_composed_openly() -> None:
     talk = await _talk(FakeEngine(hopeless))
     assert "Even spiral lines on straight radial lines." in talk.prompts[0].prompt
     assert "Slanted lines that end on an edge." in talk.prompts[0].prompt
-    assert "(Composed from what the cited facts look like: 3 attempts" in talk.turns[2].text
+    assert "(Composed from what the cited facts look like: 2 attempts" in talk.turns[2].text
 
 
 async def test_scores_are_means_over_the_probabilities_of_one_to_five() -> None:
@@ -242,6 +242,18 @@ async def test_a_second_round_revises_by_the_critics_advice() -> None:
     revision = next(r for r in engine.requests if "Feedback:" in r.messages[-1].content)
     assert "Solid fraction 0.60, wanted 0.30: make lines thinner" in revision.messages[-1].content
     assert talk.stop_reason == "the bound of 2 rounds was reached; still off target: solid_fraction"
+
+
+async def test_a_revision_the_model_cannot_write_adds_what_must_change_in_plain_shapes() -> None:
+    def hopeless(request: Generation) -> str:
+        revision = "Feedback:" in request.messages[-1].content
+        return "Prompt: lines lines lines" if revision else _obedient(request)
+
+    brief = _BRIEF.model_copy(update={"targets": Targets(solid_fraction=0.3)})
+    talk = await _talk(FakeEngine(hopeless), brief=brief, studio=_Studio(0.6, 0.5), rounds=2)
+    changed = f"{_PROMPT} Thin lines with wide open gaps between them."
+    assert talk.prompts[1].prompt == changed
+    assert "(Kept the last prompt and added what must change: 2 attempts" in talk.turns[4].text
 
 
 async def test_it_stops_when_nothing_improves() -> None:
@@ -383,7 +395,7 @@ def test_a_target_is_missed_outside_its_tolerance(
 
 def test_lines_turned_too_far_are_turned_back_the_short_way() -> None:
     change = misses(Targets(direction_deg=170.0), {"direction_deg": 20.0}, StopRule())
-    assert change["direction_deg"].endswith("turn them clockwise.")
+    assert change["direction_deg"].told.endswith("turn them clockwise.")
 
 
 def test_a_picture_closer_to_its_target_is_an_improvement() -> None:

@@ -17,7 +17,7 @@ from orbweave.files import (
     write_text,
 )
 
-as_root = pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root")
 
 
 def test_text_is_written_and_nothing_else(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_output_below_a_file_is_refused(tmp_path: Path) -> None:
         check_output(tmp_path / "a" / "b" / "c")
 
 
-@as_root
+@not_as_root
 def test_read_only_place_is_refused_and_nothing_made(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="is not writable; choose another place"):

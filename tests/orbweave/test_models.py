@@ -126,15 +126,19 @@ def test_missing_folder_is_told() -> None:
 def test_catalogue_is_whole_and_base_is_first() -> None:
     entries = list_models()
     assert entries[0].name == "base"
-    assert len(entries) == 6
+    assert len(entries) == 7
     assert all(entry.licence and entry.description for entry in entries)
     assert {entry.source.partition(":")[0] for entry in entries} == {"embedded", "hub"}
 
 
 def test_model_of_the_other_kind_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="wanted a language model, got sdxl, which is for image"):
+    with pytest.raises(
+        UsageError, match="wanted a model for language, got sdxl, which is for image"
+    ):
         resolve("sdxl")
-    with pytest.raises(ModelError, match="wanted a image model .* found language model files"):
+    with pytest.raises(
+        ModelError, match="wanted image model files .* found those of the kind language"
+    ):
         resolve(str(folder), "image")
 
 

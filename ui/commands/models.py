@@ -11,6 +11,8 @@ from ui.commands import options
 
 __all__ = ["application"]
 
+LOOM = "loom"
+"""The image model that ships as weights and is assembled on first use."""
 KINDS: tuple[Literal["language"], Literal["image"]] = ("language", "image")
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or org/name.")]
 
@@ -42,7 +44,7 @@ def list_all(as_json: options.Json = False) -> None:
     rows = []
     for entry in list_models():
         is_here = cached_folder(ModelRef.parse(entry.name)) is not None
-        is_here = is_here or entry.source.startswith("embedded:")
+        is_here = is_here or entry.source.startswith(("embedded:", "shipped:"))
         rows.append(entry.model_dump(mode="json") | {"is_here": is_here})
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -61,6 +63,9 @@ def show(model: Name, as_json: options.Json = False) -> None:
 
     answer = Answer(as_json=as_json)
     known = show_model(model)
+    if model == LOOM:
+        found = show_model(_located(model))
+        known |= {name: found[name] for name in ("folder", "parameters", "size_bytes", "sha256")}
     width = max(len(name) for name in known)
     for name, value in known.items():
         answer.line(f"{name:<{width}}  {_shown(name, value)}")
@@ -87,8 +92,17 @@ def export(
     check_target(out, force=force, is_ours=_is_model)
     answer = Answer(as_json=as_json, quiet=quiet)
     wanted: Literal["language", "image"] = one_of("--kind", kind, KINDS)
-    export_model(model, out, kind=wanted, force=force, on_progress=answer.note)
+    export_model(_located(model), out, kind=wanted, force=force, on_progress=answer.note)
     answer.end({"written": str(out), "model": model}, f"{model} written to {out}")
+
+
+def _located(model: str) -> str:
+    """Return the reference; for the embedded image model the folder it is assembled in."""
+    if model != LOOM:
+        return model
+    from imagegen.assembly import assembled
+
+    return str(assembled().folder)
 
 
 def _is_model(folder: Path) -> bool:
