@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -129,7 +129,7 @@ class Session:
                 turn.voice, self.team, self._notes(), self._visuals(), seed
             )
         self._drafts.append(draft)
-        text = self._end(turn, draft.text, [f for each in self.facts for f in each])
+        text = self._end(turn, draft.text, self._given(), claiming=draft.prompt)
         structure = await asyncio.to_thread(self.structure_for, draft.prompt, self.brief.seed)
         prompt = ImagePrompt(
             title=draft.title,
@@ -137,7 +137,7 @@ class Session:
             negative_prompt=draft.avoid,
             structure=structure,
             targets=self.brief.targets,
-            origins=engineer.origins_of(draft.prompt, self._said_by("expert")),
+            origins=engineer.origins_of(draft.prompt, self._said()),
             turn=turn.index,
         )
         self._prompts.append(prompt)
@@ -166,7 +166,7 @@ class Session:
             measured,
             self._seed(turn.index),
         )
-        text = self._end(turn, judged.text, None)
+        text = self._end(turn, judged.text, (), claiming="")
         critique = Critique(
             scores=judged.scores,
             advice=judged.advice,
@@ -227,8 +227,17 @@ class Session:
         longest = max((len(each) for each in seen), default=0)
         return [each[n] for n in range(longest) for each in seen if n < len(each)]
 
-    def _said_by(self, role: str) -> list[Turn]:
-        return [turn for turn in self._turns.values() if turn.role == role]
+    def _given(self) -> list[Fact]:
+        return [fact for each in self.facts for fact in each]
+
+    def _said(self) -> dict[int, str]:
+        """What each expert said and what its cited facts look like, by the turn's index."""
+        visuals = {fact.id: fact.visual or "" for fact in self._given()}
+        return {
+            turn.index: " ".join([turn.text, *(visuals[i] for i in turn.cited)])
+            for turn in self._turns.values()
+            if turn.role == "expert"
+        }
 
     def _seed(self, index: int) -> int:
         return expert.seed_for(self.brief.seed, index)
@@ -240,10 +249,21 @@ class Session:
         voice = self.voice_for(model, lambda text: self.on_event(SpokeEvent(index, text)))
         return _Open(index, speaker, role, model, voice, time.perf_counter())
 
-    def _end(self, turn: _Open, text: str, given: list[Fact] | tuple[Fact, ...] | None) -> str:
-        """Keep a finished turn; with facts given, its citations and numbers are checked."""
-        cited = [fact for fact in given or () if fact.id in cited_ids(text)]
-        held = [fact.held for fact in (cited if turn.role == "expert" else given or ())]
+    def _end(
+        self, turn: _Open, text: str, given: Sequence[Fact], claiming: str | None = None
+    ) -> str:
+        """Keep a finished turn, with its citations and the numbers its facts do not hold.
+
+        Args:
+            turn: Who spoke.
+            text: What was said.
+            given: Facts put before the speaker. An expert's numbers must be held by those it
+                cites, the engineer's by any.
+            claiming: The part of the text whose numbers are checked; None is all of it.
+        """
+        cited = [fact for fact in given if fact.id in cited_ids(text)]
+        held = [fact.held for fact in (cited if turn.role == "expert" else given)]
+        loose = unsupported(text if claiming is None else claiming, [*held, self.brief.concept])
         kept = Turn(
             index=turn.index,
             speaker=turn.speaker,
@@ -251,7 +271,7 @@ class Session:
             model=turn.model,
             text=text,
             cited=tuple(fact.id for fact in cited),
-            unsupported=() if given is None else unsupported(text, [*held, self.brief.concept]),
+            unsupported=loose,
             n_tokens=turn.voice.n_tokens,
             seconds=round(time.perf_counter() - turn.started_s, 3),
         )

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from agents.claims import sentences
+from agents.claims import sentences, share_held
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.generation import Message
@@ -24,6 +24,8 @@ from orbweave.records import Measurement, Targets
 __all__ = ["CRITERIA", "Judgement", "judge", "measured_means", "misses", "stop_reason"]
 
 CRITERIA = ("depth", "creativity", "clarity", "quantitative")
+_GROUNDING = 0.6
+"""Share of an advice's words that concept, prompt or the form's examples must hold."""
 _STANDING_ADVICE: Mapping[str, str] = {
     "depth": "Say how the parts join and how they change from one side to the other.",
     "creativity": "Join two structures in one place instead of showing them side by side.",
@@ -188,7 +190,8 @@ async def _advice(
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
         whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"][:2]
         advice = " ".join(whole)
-        if not faults_of(advice, min_words=6, max_words=70, echo_of=echoes):
+        usable = not faults_of(advice, min_words=6, max_words=70, echo_of=echoes)
+        if usable and share_held(advice, [*fields.values(), *echoes]) >= _GROUNDING:
             return advice
     weakest = min(CRITERIA, key=lambda name: scores[name])
     standing = f"{_STANDING_ADVICE[weakest]} (standing advice on {weakest}: the model gave none)"

@@ -14,6 +14,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 from typing import NamedTuple, cast
 
 from agents.claims import sentences, share_held, shared_words, without_citations
@@ -21,14 +22,16 @@ from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
 from agents.voice import Voice
-from orbweave.records import PhraseOrigin, Scale, Turn
+from orbweave.records import PhraseOrigin, Scale
 
 __all__ = ["AVOID", "Draft", "note_of", "origins_of", "revise", "write"]
 
 AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
 
-_MIN_WORDS, _MAX_WORDS = 30, 90
+_MIN_WORDS, _MAX_WORDS = 24, 54
+_UNCHANGED = 0.9
+"""Share of a revision's words, in order, above which it is the old prompt again."""
 _GROUNDING = 0.5
 """Share of a prompt's words that its notes, or the forms' own examples, must hold."""
 
@@ -76,7 +79,7 @@ async def write(
     """
     form = team.prompt
     title = await _line(voice, form, fields, "Title:", 16, seed_for(seed, 0))
-    title = _clean_title(title) or " ".join(fields["concept"].split()[:7])
+    title = _clean_title(title) or _short(fields["concept"])
     lead = f"Title: {title}\nPrompt:"
     prompt, faults = await _paragraph(voice, form, fields, lead, seed_for(seed, 1))
     note = ""
@@ -89,7 +92,8 @@ async def write(
         voice.remark(f"\n{prompt}\n({note})\n")
     lead = f"Title: {title}\nPrompt: {prompt}\nAvoid:"
     avoid = await _line(voice, form, fields, lead, 20, seed_for(seed, 2))
-    return Draft(title, prompt, _clean_list(avoid) or AVOID, note)
+    shown = [prompt, *(example.reply for example in form.examples)]
+    return Draft(title, prompt, _clean_list(avoid, shown) or AVOID, note)
 
 
 async def revise(
@@ -97,12 +101,14 @@ async def revise(
 ) -> Draft:
     """Return the prompt as changed by the critic's feedback; title and the rest stay.
 
+    What must change to meet the targets is said at the end if the model did not take it up.
+
     Args:
         voice: The engineer's model.
         team: Supplies the form `revision`.
         fields: concept, prompt and feedback.
         last: The draft to change.
-        changes: What must change in visible terms, appended if the model's attempts fail.
+        changes: What must change, as sentences of a prompt; empty if nothing.
         seed: Of this turn.
 
     Raises:
@@ -111,25 +117,32 @@ async def revise(
     prompt, faults = await _paragraph(
         voice, team.revision, fields, "Prompt:", seed, but_not=last.prompt
     )
-    if prompt:
-        return last._replace(prompt=prompt, note="")
-    note = (
-        f"Kept the last prompt{' and added what must change' if changes else ''}: "
-        f"{team.revision.tries} attempts of the model were unusable ({'; '.join(faults)})."
-    )
-    voice.remark(f"\n({note})\n")
-    return last._replace(prompt=f"{last.prompt} {changes}".strip(), note=note)
+    added = " ".join(s for s in sentences(changes) if s not in (prompt or last.prompt))
+    notes = []
+    if not prompt:
+        tries = team.revision.tries
+        notes.append(f"Kept the last prompt: {tries} attempts were unusable ({'; '.join(faults)}).")
+    if added:
+        notes.append(f"Added what the measurement asks for: {added}")
+    note = " ".join(notes)
+    if note:
+        voice.remark(f"\n({note})\n")
+    return last._replace(prompt=f"{prompt or last.prompt} {added}".strip(), note=note)
 
 
-def origins_of(prompt: str, turns: Sequence[Turn]) -> tuple[PhraseOrigin, ...]:
-    """Return which expert's turn each clause of a prompt shares most words with.
+def origins_of(prompt: str, said: Mapping[int, str]) -> tuple[PhraseOrigin, ...]:
+    """Return which turn each clause of a prompt shares most words with.
 
     A clause is what stands between commas, semicolons and full stops. One that shares fewer
     than two words of content with every turn has no origin and is left out.
+
+    Args:
+        prompt: The paragraph.
+        said: By index, what a turn said and what its cited facts look like.
     """
     origins = []
     for clause in re.split(r"[,;:.]\s+", prompt.strip(" .")):
-        shared = [(shared_words(clause, turn.text), -turn.index) for turn in turns]
+        shared = [(shared_words(clause, text), -index) for index, text in said.items()]
         best = max(shared, default=(0, 0))
         if best[0] >= 2:
             origins.append(PhraseOrigin(phrase=clause.strip(), turn=-best[1]))
@@ -152,12 +165,14 @@ async def _paragraph(
             voice.remark(f"\n(written again: {'; '.join(faults)})\n")
         job = form.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
-        text = _whole_sentences(reply.text[len(lead) :])
-        faults = list(
-            faults_of(text, min_words=_MIN_WORDS, echo_of=[e.reply for e in form.examples])
+        raw = reply.text[len(lead) :]
+        text = _whole_sentences(raw)
+        faults = [] if text else ["no whole sentence"]
+        faults += list(
+            faults_of(text or raw, min_words=_MIN_WORDS, echo_of=[e.reply for e in form.examples])
         )
-        if but_not and text == but_not:
-            faults.append("nothing changed")
+        if but_not and _alike(text, but_not) > _UNCHANGED:
+            faults.append("hardly changed")
         told = [*fields.values(), *(e.reply for e in form.examples)]
         if share_held(text, told) < _GROUNDING:
             faults.append("strays from the notes")
@@ -165,6 +180,11 @@ async def _paragraph(
             return text, ()
         found += faults
     return "", tuple(dict.fromkeys(found))
+
+
+def _alike(new: str, old: str) -> float:
+    """Return the likeness of two texts in words and their order, in [0, 1]."""
+    return SequenceMatcher(None, new.split(), old.split(), autojunk=False).ratio()
 
 
 async def _line(
@@ -186,15 +206,28 @@ def _whole_sentences(text: str) -> str:
     return " ".join(kept)
 
 
+def _short(concept: str) -> str:
+    """Return the head of a concept: what stands before its first "that", "with" or comma."""
+    head = re.split(r"[,;:.]|\s(?:that|which|with|after|like|for|from|in|of)\s", concept)[0]
+    return " ".join(head.split()[:8])
+
+
 def _clean_title(text: str) -> str:
-    title = text.strip(" .\"'*#")
+    title = re.split(r"[,;:.]\s", text)[0].strip(" .\"'*#")
     return title if 1 <= len(title.split()) <= 10 and not faults_of(title) else ""
 
 
-def _clean_list(text: str) -> str:
-    """Return a comma-separated list of at most eight short things; empty if it is none."""
+def _clean_list(text: str, shown: Sequence[str]) -> str:
+    """Return a list of at most eight short things that nothing shown holds; empty if it is none.
+
+    What the prompt shows must not be avoided, and an example's list is no answer.
+    """
     things = [thing.strip(" .\"'") for thing in text.split(",")]
-    short = dict.fromkeys(thing for thing in things if 1 <= len(thing.split()) <= 3)
+    short = dict.fromkeys(
+        thing
+        for thing in things
+        if 1 <= len(thing.split()) <= 3 and not any(shared_words(thing, s) for s in shown)
+    )
     return ", ".join(list(short)[:8]) if len(short) >= 2 else ""
 
 

@@ -77,6 +77,11 @@ _SAME = 0.85
 """Facts this alike (cosine) say the same thing; only the better one is given."""
 _VISUAL_BONUS, _NUMBER_BONUS, _WEAK_MALUS = 0.06, 0.03, 0.05
 """In units of cosine: a picture needs what can be seen, a claim needs its number."""
+_TOPIC_BONUS = {
+    **dict.fromkeys(("geometry", "structure", "design-principle"), 0.03),
+    **dict.fromkeys(("processing", "composition", "application"), -0.03),
+}
+"""How a thing is built tells a designer more than how it is made or of what."""
 
 
 class Quantity(Record):
@@ -322,7 +327,8 @@ def _in_words(query: str) -> str:
 
 def _preference(fact: Fact) -> float:
     return (
-        (_VISUAL_BONUS if fact.visual else 0.0)
+        _TOPIC_BONUS.get(fact.topic, 0.0)
+        + (_VISUAL_BONUS if fact.visual else 0.0)
         + (_NUMBER_BONUS if fact.quantity else 0.0)
         - (_WEAK_MALUS if fact.weak else 0.0)
     )

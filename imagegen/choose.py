@@ -38,7 +38,7 @@ GROUND_SYNONYMS = {
 }  # fmt: skip
 MEETINGS: tuple[tuple[Combination, str], ...] = (
     ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
-    ("half", r"\bhal(f|ves)\b|split|beside|next to|side by side"),
+    ("half", r"\bhal(f|ves)\b|\bsplit in (two|half)"),
     ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
 )
 CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into)\b"

@@ -204,12 +204,12 @@ class RenderRequest(Record):
     model: str = "loom"
     """A catalogue name, a diffusers folder or `org/name`."""
     structure: Structure | None = None
-    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
-    """Share of the denoising done on the structure seed; 1 ignores it, 0 copies it."""
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    """Share of the denoising done on the structure seed; 1 ignores it, near 0 copies it."""
     scheduler: str = "DPM++ 2M"
     """Sampler by its A1111 name."""
-    steps: Annotated[int, Field(ge=1, le=500)] = 16
-    guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 4.0
+    steps: Annotated[int, Field(ge=1, le=500)] = 24
+    guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 3.0
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
     seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)

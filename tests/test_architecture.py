@@ -47,6 +47,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "torch": (
         "agents/decoder.py",
         "agents/engine.py",
+        "agents/jobs.py",
         "agents/sampler.py",
         "imagegen/autoencoder.py",
         "imagegen/checkpoint.py",

@@ -201,7 +201,7 @@ class _Run:
         )
 
     def structure_for(self, prompt: str, seed: int) -> Structure | None:
-        """Return the geometry for a prompt, as `--structure` said; the concept's words count too."""
+        """Return the geometry for a prompt, as `--structure` said; the concept counts too."""
         with self.clock.phase("structure"):
             return self.order.structure(f"{self.order.brief.concept}. {prompt}", seed)
 

@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
+from agents.claims import cited_ids, sentences
 from agents.critic import measured_means, misses, stop_reason
 from agents.engineer import note_of, origins_of
 from agents.events import (
@@ -25,15 +27,23 @@ from agents.events import (
 )
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation
-from agents.knowledge import Fact
+from agents.knowledge import Fact, read_facts
 from agents.roles import StopRule
 from orbweave.errors import EngineError, OutputError, UsageError
-from orbweave.records import Brief, ImagePrompt, Measurement, Picture, Structure, Targets, Turn
+from orbweave.records import Brief, ImagePrompt, Measurement, Picture, Structure, Targets
+
+if TYPE_CHECKING:
+    from agents.engine import TransformersEngine
 
 _PROMPT = (
     "Close view of a pale membrane with thick radial threads from one corner, seen from above. "
     "Thin spiral threads cross them at even gaps. Straight side veins leave each thick thread "
     "and end on the margin of the blade. Dark green background, soft even light."
+)
+_REVISED = (
+    "Close view of a pale membrane with thin radial threads from one corner, seen from above. "
+    "Few spiral threads cross them at wide gaps. Every side vein tapers from the thread to the "
+    "margin of the blade and leaves most of it open. Dark green background, soft even light."
 )
 _BRIEF = Brief(
     concept="A membrane that joins spider webs and leaf veins", domains=("spider-silk", "leaf")
@@ -66,10 +76,9 @@ def _obedient(request: Generation) -> str:
     if request.prefix == "Title:":
         return "Title: Web of veins"
     if request.prefix.endswith("Prompt:"):
-        more = " The spiral threads are twice as thick." if "Feedback:" in question else ""
-        return f"{request.prefix} {_PROMPT}{more}"
+        return f"{request.prefix} {_REVISED if 'Feedback:' in question else _PROMPT}"
     if request.prefix.endswith("Avoid:"):
-        return f"{request.prefix} text, blur"
+        return f"{request.prefix} cars, smoke"
     return f"{request.prefix} Let the thick threads taper toward the margin of the blade."
 
 
@@ -123,11 +132,9 @@ async def test_one_round_is_one_prompt_one_rendering_one_critique() -> None:
 
 
 async def test_turns_say_who_spoke_with_which_model_and_how_much() -> None:
-    talk = await _talk(FakeEngine(_obedient, model="silk-expert"))
+    talk = await _talk(FakeEngine(_obedient))
     assert [turn.index for turn in talk.turns] == [0, 1, 2, 3]
-    assert {turn.model for turn in talk.turns} == {"silk-expert"} or {
-        turn.model for turn in talk.turns
-    } == {"base"}
+    assert {turn.model for turn in talk.turns} == {"base"}
     assert all(turn.n_tokens > 0 for turn in talk.turns)
 
 
@@ -234,11 +241,32 @@ async def test_pieces_of_a_turn_make_up_its_text() -> None:
     assert spoken.split() == talk.turns[2].text.split()
 
 
+async def test_stray_advice_is_replaced_by_a_standing_one_that_says_so() -> None:
+    def stray(request: Generation) -> str:
+        if request.prefix.endswith("Advice:"):
+            return f"{request.prefix} My favourite football club plays tonight at home."
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(stray))
+    assert "(standing advice on depth: the model gave none)" in talk.critiques[0].advice
+    assert "football" not in talk.critiques[0].advice
+
+
+async def test_what_the_prompt_shows_is_not_avoided() -> None:
+    def contrary(request: Generation) -> str:
+        if request.prefix.endswith("Avoid:"):
+            return f"{request.prefix} spiral threads, cars, smoke"
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(contrary))
+    assert talk.prompts[0].negative_prompt == "cars, smoke"
+
+
 async def test_a_second_round_revises_by_the_critics_advice() -> None:
     engine = FakeEngine(_obedient)
     brief = _BRIEF.model_copy(update={"targets": Targets(solid_fraction=0.3)})
     talk = await _talk(engine, brief=brief, studio=_Studio(0.6, 0.5), rounds=2)
-    assert talk.prompts[1].prompt == f"{_PROMPT} The spiral threads are twice as thick."
+    assert talk.prompts[1].prompt == f"{_REVISED} Thin lines with wide open gaps between them."
     revision = next(r for r in engine.requests if "Feedback:" in r.messages[-1].content)
     assert "Solid fraction 0.60, wanted 0.30: make lines thinner" in revision.messages[-1].content
     assert talk.stop_reason == "the bound of 2 rounds was reached; still off target: solid_fraction"
@@ -253,7 +281,21 @@ async def test_a_revision_the_model_cannot_write_adds_what_must_change_in_plain_
     talk = await _talk(FakeEngine(hopeless), brief=brief, studio=_Studio(0.6, 0.5), rounds=2)
     changed = f"{_PROMPT} Thin lines with wide open gaps between them."
     assert talk.prompts[1].prompt == changed
-    assert "(Kept the last prompt and added what must change: 2 attempts" in talk.turns[4].text
+    assert (
+        "(Kept the last prompt: 2 attempts were unusable (no whole sentence; " in talk.turns[4].text
+    )
+    assert "Added what the measurement asks for: Thin lines" in talk.turns[4].text
+
+
+async def test_a_revision_that_only_moves_a_word_counts_as_none() -> None:
+    def lazy(request: Generation) -> str:
+        if "Feedback:" in request.messages[-1].content:
+            return "Prompt: " + _PROMPT.replace("even gaps", "wide gaps")
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(lazy), rounds=2)
+    assert talk.prompts[1].prompt == _PROMPT
+    assert "(Kept the last prompt: 2 attempts were unusable (hardly changed)." in talk.turns[4].text
 
 
 async def test_it_stops_when_nothing_improves() -> None:
@@ -358,6 +400,25 @@ async def test_fewer_than_one_round_is_refused() -> None:
         await _talk(FakeEngine(), rounds=0)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_the_embedded_model_talks_usably_and_repeats_itself(base: TransformersEngine) -> None:
+    talks = [
+        await converse(
+            Brief(concept="A roof that drains like leaf veins", domains=("leaf",), seed=3),
+            engine_for=lambda model: base, knowledge=Knowledge(read_facts(), hashed_words),
+            structure_for=lambda prompt, seed: None, render=_Studio(),
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    expert = talks[0].turns[0]
+    assert all(cited_ids(sentence) for sentence in sentences(expert.text))
+    assert len(expert.cited) == 3
+    assert 25 <= len(talks[0].prompts[0].prompt.split()) <= 90
+    assert all(1.0 < score < 5.0 for score in talks[0].critiques[0].scores.values())
+    assert [turn.text for turn in talks[0].turns] == [turn.text for turn in talks[1].turns]
+
+
 def test_importing_agents_loads_no_giant() -> None:
     code = (
         "import sys, agents\n"
@@ -417,8 +478,6 @@ def test_the_engineer_is_told_the_first_principle_and_the_look() -> None:
 
 
 def test_a_clause_nobody_said_has_no_origin() -> None:
-    turn = Turn(index=0, speaker="a", role="expert", model="m", text="Spiral threads cross.")
-    assert origins_of("Purple hats on chairs, cross spiral threads", [turn])[0].phrase == (
-        "cross spiral threads"
-    )
-    assert len(origins_of("Purple hats on chairs", [turn])) == 0
+    said = {2: "Spiral threads cross.", 5: "Threads hang."}
+    (origin,) = origins_of("Purple hats on chairs, cross spiral threads", said)
+    assert (origin.phrase, origin.turn) == ("cross spiral threads", 2)

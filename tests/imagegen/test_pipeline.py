@@ -42,6 +42,7 @@ def renderer(tiny_weights: Path, cache: Path) -> Renderer:
 
 def request(**changes: Any) -> RenderRequest:
     small = {"prompt": "spider silk", "width": 64, "height": 64, "steps": 3, "seeds": (7,)}
+    small |= {"strength": 0.6}
     return RenderRequest.model_validate(small | changes)
 
 

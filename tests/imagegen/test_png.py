@@ -87,7 +87,13 @@ def test_a_request_with_a_structure_comes_back_whole(tmp_path: Path) -> None:
 
 
 def test_other_tools_read_prompt_and_settings() -> None:
-    written = note("silk, web:\ntwo lines", negative_prompt="blur", scheduler="DPM++ 2M Karras")
+    written = note(
+        "silk, web:\ntwo lines",
+        negative_prompt="blur",
+        scheduler="DPM++ 2M Karras",
+        steps=16,
+        guidance=4.0,
+    )
     written = written.model_copy(update={"model_hash": "0123456789abcdef", "strength": 0.6})
     prompt, negative, values = parsed_as_a1111(parameters_text(written))
 

@@ -128,7 +128,7 @@ def test_catalogue_is_whole_and_base_is_first() -> None:
     assert entries[0].name == "base"
     assert len(entries) == 7
     assert all(entry.licence and entry.description for entry in entries)
-    assert {entry.source.partition(":")[0] for entry in entries} == {"embedded", "hub"}
+    assert {entry.source.partition(":")[0] for entry in entries} == {"embedded", "shipped", "hub"}
 
 
 def test_model_of_the_other_kind_is_refused(folder: Path) -> None:

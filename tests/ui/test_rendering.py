@@ -7,6 +7,7 @@ import pytest
 
 from agents.fake import hashed_words
 from orbweave.errors import UsageError
+from orbweave.records import RenderRequest
 from ui.rendering import RenderSettings, chooser_for, in_thread, parse_size
 
 STRUCTURE = "motifs: [{family: orb_web, spacing: 30}]\nlook: golden on black\n"
@@ -29,7 +30,7 @@ def test_what_is_no_size_is_refused(text):
 def test_unset_settings_take_the_records_defaults():
     assert RenderSettings(steps=4).request("p", "", None, (1,)).model_dump(
         include={"steps", "guidance", "width"}
-    ) == {"steps": 4, "guidance": 4.0, "width": 256}
+    ) == {"steps": 4, "guidance": RenderRequest(prompt="p").guidance, "width": 256}
 
 
 def test_a_setting_out_of_range_is_told_with_its_value():
