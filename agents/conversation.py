@@ -221,9 +221,12 @@ class Session:
         }
 
     def _visuals(self) -> list[str]:
-        """What cited facts look like, one of each expert first."""
+        """What cited facts look like, one of each expert first, the shortest of each first."""
         cited = {i for turn in self._turns.values() for i in turn.cited}
-        seen = [[f.visual for f in each if f.id in cited and f.visual] for each in self.facts]
+        seen = [
+            sorted((f.visual for f in each if f.id in cited and f.visual), key=len)
+            for each in self.facts
+        ]
         longest = max((len(each) for each in seen), default=0)
         return [each[n] for n in range(longest) for each in seen if n < len(each)]
 

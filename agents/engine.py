@@ -7,6 +7,7 @@ A request joins between two tokens of the others and leaves when it ends or is c
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import queue
 import re
@@ -83,6 +84,8 @@ class TransformersEngine:
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=f"engine {model}", daemon=True)
         self._thread.start()
+        # A thread inside torch while the interpreter ends would abort the process.
+        atexit.register(self._end)
 
     @property
     def model(self) -> str:
@@ -149,10 +152,14 @@ class TransformersEngine:
 
     async def close(self) -> None:
         """Stop the thread and free the model; later calls raise EngineError."""
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
         with self._gate:
             self._closed = True
             self._inbox.put(None)  # wakes the thread
-        await asyncio.to_thread(self._thread.join)
+        self._thread.join()
+        atexit.unregister(self._end)
 
     # ---------------------------------------------------------------- on the caller's thread
 

@@ -30,6 +30,7 @@ AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
 
 _MIN_WORDS, _MAX_WORDS = 24, 54
+"""Length of a prompt: a text encoder with the usual window of 77 tokens reads some 54 words."""
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
 _GROUNDING = 0.5

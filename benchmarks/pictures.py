@@ -1,6 +1,6 @@
 """Contact sheet of the embedded image model: bare seed, seeded rendering, text alone.
 
-    python benchmarks/pictures.py --out docs/pictures/motifs.png
+    python benchmarks/pictures.py --out docs/pictures/motifs.jpg
 
 One row of three per prompt, with nothing chosen by hand: the first seed is shown. Times and
 the agreement of the rendering with its seed picture are printed as JSON.
@@ -92,7 +92,7 @@ def main() -> None:
             print(json.dumps(row), flush=True)
             results.append(row)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(args.out, optimize=True)
+    sheet.save(args.out, quality=88)
     print(json.dumps({"mean_correlation": np.mean([r["correlation_with_seed"] for r in results])}))
 
 

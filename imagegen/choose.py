@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegen.looks import GROUNDS, MATERIALS
-from imagegen.motifs import FAMILIES, Family
+from imagegen.motifs import FAMILIES
 from orbweave.records import Combination, Motif, Structure
 
 __all__ = ["Embed", "choose_structure"]
@@ -22,7 +22,7 @@ __all__ = ["Embed", "choose_structure"]
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 """Texts to unit vectors, shape (n, d)."""
 
-SECOND_MOTIF = 0.42
+SECOND_MOTIF = 0.5
 """Cosine a second motif must reach; chosen by us on the prompts in the tests."""
 SYNONYMS = {
     "gold": "golden", "yellow": "golden", "orange": "amber", "honey": "amber",
@@ -74,37 +74,46 @@ def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
 
 
 def _rank(clauses: list[str], embed: Embed) -> list[tuple[float, str]]:
-    """Score every family by its best clause, best first; each clause counts for one family."""
+    """Score every family by its best clause, best first; each clause counts for one family.
+
+    A name in the words counts 1 more than any likeness. Beside longer ones, clauses
+    of one or two words count only for the motifs they name: a colour alone is like nothing.
+    """
     texts = [(name, t) for name, f in FAMILIES.items() for t in (*f.names, *f.plain)]
     cos = embed([t for _, t in texts]) @ embed(clauses).T
-    scores = {
-        name: cos[[i for i, (n, _) in enumerate(texts) if n == name]].max(0) for name in FAMILIES
-    }
-    for name, family in FAMILIES.items():
-        scores[name] = scores[name] + np.array([_named(family, c) for c in clauses])
+    owner = np.array([name for name, _ in texts])
+    named = [_named(c) for c in clauses]
+    short = np.array([len(c.split()) < 3 for c in clauses])
+    short &= not short.all()
+    table = np.stack([cos[owner == name].max(0) * ~short for name in FAMILIES])
+    table += [[name in found for found in named] for name in FAMILIES]
     ranked: list[tuple[float, str]] = []
     free = list(range(len(clauses)))
-    table = np.stack([scores[name] for name in FAMILIES])
     while free and len(ranked) < 2:
-        name_i, clause_i = np.unravel_index(
-            int(table[:, free].argmax()), (len(FAMILIES), len(free))
-        )
-        name = list(FAMILIES)[int(name_i)]
-        ranked.append((float(table[name_i, free[int(clause_i)]]), name))
-        table[name_i] = -1
+        i, j = np.unravel_index(int(table[:, free].argmax()), (len(FAMILIES), len(free)))
+        clause = free[int(j)]
+        ranked.append((float(table[i, clause]), list(FAMILIES)[int(i)]))
+        table[i] = -1
         # A clause that names two motifs may give both; one that names none gives one.
-        best = free[int(clause_i)]
-        if not any(_named(FAMILIES[n], clauses[best]) for n in FAMILIES if n != name):
-            free.remove(best)
+        if not named[clause] - {name for _, name in ranked}:
+            free.remove(clause)
     return ranked
 
 
-def _named(family: Family, clause: str) -> float:
-    """1 if the clause holds all words of one of the family's names, else 0."""
-    words = {_stem(w) for w in re.findall(r"[a-z]+", clause.lower())}
-    return float(
-        any(all(_stem(w) in words for w in re.findall(r"[a-z]+", n.lower())) for n in family.names)
-    )
+def _named(clause: str) -> set[str]:
+    """Families one of whose names stands in the clause, and not within a longer name there."""
+    words = _stems(clause)
+    found = {
+        (name, frozenset(_stems(n)))
+        for name, family in FAMILIES.items()
+        for n in family.names
+        if _stems(n) <= words
+    }
+    return {name for name, held in found if not any(held < other for _, other in found)}
+
+
+def _stems(text: str) -> set[str]:
+    return {_stem(word) for word in re.findall(r"[a-z]+", text.lower())}
 
 
 def _stem(word: str) -> str:
@@ -141,7 +150,7 @@ def _look(text: str, names: list[str]) -> str:
     usual = FAMILIES[names[0]].looks[0].partition(" on ")
     grounds = "|".join(sorted([*GROUNDS, *GROUND_SYNONYMS], key=len, reverse=True))
     found = re.search(rf"\b({grounds})\b[\w\s-]{{0,12}}background", text) or re.search(
-        rf"\b(?:on|against|over)\s+(?:an?\s+|the\s+)?({grounds})\b", text
+        rf"\b(?:on|against)\s+(?:an?\s+|the\s+)?({grounds})\b", text
     )
     ground = GROUND_SYNONYMS.get(found[1], found[1]) if found else usual[2]
     rest = text if found is None else text[: found.start()] + text[found.end() :]

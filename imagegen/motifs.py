@@ -374,6 +374,7 @@ FAMILIES: dict[str, Family] = {
         True,
         (
             "banded collagen fibrils",
+            "collagen fibrils",
             "collagen fibrils with D-banding",
             "crimped tendon fibrils",
             "wavy collagen",

@@ -29,6 +29,24 @@ def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -
     assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} >= families
 
 
+def test_a_longer_name_hides_the_shorter_one_within_it() -> None:
+    structure = choose_structure("green parallel leaf veins", 0, EMBED)
+    assert [m.family for m in structure.motifs] == ["parallel_veins"]
+
+
+def test_a_colour_alone_adds_no_motif() -> None:
+    structure = choose_structure("graded wood cells in amber", 0, EMBED)
+    assert [m.family for m in structure.motifs] == ["wood_cells"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "look"),
+    [("golden spider web over green leaf veins on black", "golden and green on black")],
+)
+def test_two_motifs_may_have_two_colours(prompt: str, look: str) -> None:
+    assert choose_structure(prompt, 0, EMBED).look == look
+
+
 @pytest.mark.parametrize(
     ("prompt", "look"),
     [
