@@ -37,11 +37,14 @@ GROUND_SYNONYMS = {
     "pale": "cream", "light": "white", "turquoise": "teal", "deep green": "dark green",
 }  # fmt: skip
 MEETINGS: tuple[tuple[Combination, str], ...] = (
+    ("overlay", r"\bover\b|on top of|overl(aid|ay)|crossed by|wrapped in"),
     ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
     ("half", r"\bhal(f|ves)\b|\bsplit in (two|half)"),
     ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
 )
 CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into)\b"
+APART: tuple[Combination, ...] = ("half", "inclusion", "graded")
+"""How two motifs meet where the words do not say."""
 LOW, HIGH = 0.12, 0.88
 """Place within the natural range that a word such as "fine" or "coarse" asks for."""
 SPACING = ((r"\bfine(ly|r)?\b|dense|densely|narrow|closely|tight|small", LOW),
@@ -64,7 +67,9 @@ def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
     text = prompt.lower().replace("mother of pearl", "nacre").replace("mother-of-pearl", "nacre")
     combine: Combination = "single"
     if len(names) == 2:
-        combine = next((c for c, words in MEETINGS if re.search(words, text)), "overlay")
+        # Two nets on top of each other hide both, so that is left to those who ask for it.
+        apart = APART[int(rng.integers(len(APART)))]
+        combine = next((c for c, words in MEETINGS if re.search(words, text)), apart)
     return Structure(
         motifs=tuple(_motif(name, text, rng) for name in names),
         combine=combine,

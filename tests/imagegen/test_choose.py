@@ -29,6 +29,20 @@ def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -
     assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} >= families
 
 
+@pytest.mark.parametrize(
+    ("prompt", "meetings"),
+    [
+        ("spider web over leaf veins", {"overlay"}),
+        ("spider web embedded in leaf veins", {"inclusion"}),
+        ("half spider web, half leaf veins", {"half"}),
+        ("spider web grading into leaf veins", {"graded"}),
+        ("spider web and leaf veins", {"half", "inclusion", "graded"}),
+    ],
+)
+def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
+    assert {choose_structure(prompt, seed, EMBED).combine for seed in range(3)} <= meetings
+
+
 def test_a_longer_name_hides_the_shorter_one_within_it() -> None:
     structure = choose_structure("green parallel leaf veins", 0, EMBED)
     assert [m.family for m in structure.motifs] == ["parallel_veins"]
