@@ -4,9 +4,9 @@
 
 Resumes from the newest checkpoint in `--out`. What is unusual:
 - sixteen latent channels: thin threads need more than the usual four;
+- the first three latent channels are tied to a thumbnail of the picture;
 - two groups per normalisation: with eight, two channels each, every layer forgot the
   absolute colour, and greens came out olive;
-- the first three of them are tied to a thumbnail of the picture;
 - a gradient loss, since thin threads are what the pictures are about;
 - the latent mean and deviation per channel are folded into quant_conv and
   post_quant_conv at export, for the pipeline knows only one scaling factor.

@@ -1,4 +1,4 @@
-"""Endless captioned training pictures, drawn as they are needed and never stored."""
+"""Endless training pictures without words, drawn as they are needed and never stored."""
 
 from __future__ import annotations
 
