@@ -61,7 +61,7 @@ SCHEDULER = {
 MIN_SNR_GAMMA = 5.0
 UNCONDITIONAL_SHARE = 0.12
 """Samples trained without words, for classifier-free guidance."""
-SEEDED_SHARE = 0.6
+SEEDED_SHARE = 0.4
 """Samples drawn from the lower six tenths of the noise levels."""
 CAPTIONS_PER_SAMPLE = 2
 """Few, so that their token states can be kept: encoding was 28 % of a step."""

@@ -1,0 +1,194 @@
+"""Training recipes: one YAML file says which stages a model goes through, on which data.
+
+Faults are gathered and told all at once, before any model is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from orbweave.errors import UsageError, shown
+
+__all__ = [
+    "METHODS",
+    "RECIPES",
+    "LoraSettings",
+    "Recipe",
+    "Stage",
+    "load_recipe",
+    "shipped_recipes",
+]
+
+RECIPES = Path(__file__).with_name("recipes")
+"""The shipped recipes."""
+
+Method = Literal["cpt", "sft", "dpo", "orpo"]
+METHODS: tuple[Method, ...] = ("cpt", "sft", "dpo", "orpo")
+_TRUNK = ("cpt", "sft")
+"""DPO and ORPO branch off the last of these, each a leaf of the paper's stage graph."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraSettings(_Strict):
+    """Low-rank adapters (Hu et al. 2106.09685) on every linear layer but the output head."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    alpha: Annotated[float, Field(gt=0)] = 64.0
+    """The update is scaled by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dora: bool = False
+    """Learn length and direction of each column apart (Liu et al. 2402.09353)."""
+
+
+class Stage(_Strict):
+    """One stage: a method, its data and its optimiser."""
+
+    method: Method
+    data: dict[str, Annotated[float, Field(gt=0, le=100)]] = Field(min_length=1)
+    """Source -> fraction. 2.0 takes every row twice, 0.25 a quarter; see `training.mix`."""
+    epochs: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0, lt=1)]
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Steps, or a share of them where it is below 1."""
+    max_length: Annotated[int, Field(ge=16, le=131_072)] = 1024
+    """Tokens of one row; packed rows hold several examples."""
+    packing: bool = True
+    """CPT and SFT only: fill rows with whole examples that do not see each other."""
+    batch: Annotated[int, Field(ge=1)] = 1
+    """Rows one device takes at a time."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches per optimiser step. Effective batch = batch x accumulate x processes."""
+    loss_on: Literal["replies", "all"] = "replies"
+    """SFT: the assistant's words alone, or the whole text."""
+    join: Annotated[int, Field(ge=1, le=32)] = 1
+    """SFT: short chats without a system text joined into one chat of so many exchanges, which
+    saves the opening that a template writes for each."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """DPO: how far from the reference; ORPO: weight of the odds-ratio term (its lambda)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    keep_epochs: bool = False
+    """Keep a finished model after each epoch, for the study of epochs."""
+
+
+class Recipe(_Strict):
+    """A path through the stage graph, from one model."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,63}$")]
+    description: str = ""
+    model: str
+    """Reference of the model that learns."""
+    start: Literal["Base", "Instruct"] = "Instruct"
+    """What the first model is; the first word of every checkpoint's name."""
+    chat_template: str | None = None
+    """Model whose chat template is taken; a Base model has none of its own."""
+    adapter: LoraSettings | None = None
+    """None trains all weights."""
+    parent: str | None = None
+    """Folder of an adapter to go on from, e.g. the result of another recipe."""
+    domains: tuple[str, ...] = ()
+    """Keep shipped rows of these domains only; empty keeps all."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    held_out: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """Share of the rows that is only ever measured."""
+    gradient_checkpointing: bool = False
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _order_is_a_path(self) -> Recipe:
+        methods = [stage.method for stage in self.stages]
+        if len(set(methods)) < len(methods):
+            raise ValueError("each stage comes once; raise its epochs to repeat it")
+        if methods != sorted(methods, key=METHODS.index):
+            raise ValueError(
+                f"the order of stages is cpt, sft, dpo, orpo, not {', '.join(methods)}"
+            )
+        if self.parent is not None and self.adapter is None:
+            raise ValueError("a parent is an adapter, so the recipe needs an adapter section")
+        return self
+
+    def path(self, stage: Stage) -> list[Stage]:
+        """Return the stages a checkpoint goes through, `stage` last."""
+        trunk = [s for s in self.stages if s.method in _TRUNK]
+        if stage.method in _TRUNK:
+            return trunk[: trunk.index(stage) + 1]
+        return [*trunk, stage]
+
+    def checkpoint_name(self, stage: Stage) -> str:
+        """Return the paper's name of what a stage makes, e.g. `Instruct-CPT-SFT-ORPO`."""
+        return "-".join([self.start, *(s.method.upper() for s in self.path(stage))])
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the shipped recipes by name."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def load_recipe(source: str | Path) -> Recipe:
+    """Return a shipped recipe by name, or one read from a YAML file.
+
+    Raises:
+        UsageError: no such recipe; or every fault of it, in one message.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(str(source), Path(source))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(
+            f"wanted a recipe, found no {shown(source)}; give a YAML file or one of: "
+            f"{', '.join(shipped)}"
+        ) from err
+    repeated: list[str] = []
+    try:
+        data = yaml.load(text, _loader(repeated))
+    except yaml.YAMLError as err:
+        raise UsageError(f"wanted a recipe in {path}, it is not YAML: {shown(err, 200)}") from err
+    faults = [f"{key} is given twice" for key in repeated]
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as err:
+        faults += [_fault(error) for error in err.errors()]
+    if faults:
+        raise UsageError(
+            f"wanted a recipe in {path}, found {len(faults)} faults: {'; '.join(faults)}"
+        )
+    return recipe
+
+
+def _fault(error: Any) -> str:
+    """Return one of pydantic's errors as `stages.1.epochs: what is wrong (got ...)`."""
+    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{place}: no such key"
+    if error["type"] == "missing":
+        return f"{place}: is missing"
+    return f"{place}: {message}" + ("" if not error["loc"] else f" (got {shown(error['input'])})")
+
+
+def _loader(repeated: list[str]) -> type[yaml.SafeLoader]:
+    """Return a safe YAML loader that notes repeated keys, which PyYAML silently drops."""
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(
+            self, node: yaml.MappingNode, deep: bool = False
+        ) -> dict[Hashable, Any]:
+            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+            repeated.extend(
+                f"{key} (line {node.start_mark.line + 1} and on)"
+                for i, key in enumerate(keys)
+                if key in keys[:i]
+            )
+            return super().construct_mapping(node, deep)
+
+    return Loader
