@@ -3,6 +3,7 @@
 `items/*.jsonl` hold fields, not chats. Each source here turns one kind of item into rows:
 
     facts        a fact as a passage                       -> text
+    statements   the true half of a claim                  -> text
     qa           question -> answer                        -> chat
     choices      question -> short answer                  -> chat
     listed       question with lettered options -> letter  -> chat
@@ -131,6 +132,13 @@ def _passage(fact: Fact) -> Row:
 
 def _nothing(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
     yield from ()
+
+
+def _statements(
+    item: dict[str, Any], material: Material, rng: np.random.Generator
+) -> Iterator[Row]:
+    if item["kind"] == "claim":
+        yield Row(item["id"], "statements", text=item["true"], domain=item["domain"])
 
 
 def _qa(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
@@ -287,6 +295,7 @@ def _sentences(text: str) -> list[str]:
 
 SOURCES: Mapping[str, _Layout] = {
     "facts": _nothing,
+    "statements": _statements,
     "qa": _qa,
     "choices": _choices,
     "listed": _listed,
