@@ -3,9 +3,13 @@
     base                        a name of the catalogue (catalogue.yaml)
     ./runs/silk                 a folder
     org/name, org/name@rev      the Hugging Face cache or Hub
+    REF+ADAPTER                 a model with an adapter laid over it
+    slerp(REF, REF, t=0.4)      a merge; or profile=paper instead of t
+    recipe.yaml                 a merge recipe in mergekit's format
     http://host:8000/v1#name    a model of an OpenAI-compatible server
 
-Nothing here loads a model; folders are judged by their headers.
+Nothing here loads a model; folders are judged by their headers. Adapters and merges have to be
+built first, which `merging.build.resolve_model` does.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import difflib
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -34,9 +38,13 @@ __all__ = [
     "CatalogueEntry",
     "ModelRef",
     "cached_folder",
+    "catalogue_entry",
     "export_model",
+    "lineage",
     "list_models",
+    "read_card",
     "resolve",
+    "resolve_adapter",
     "show_model",
 ]
 
@@ -44,6 +52,10 @@ _HUB_NAME = re.compile(
     r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(@[A-Za-z0-9][\w./-]*)?", re.A
 )
 _BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.A)
+_CALL = re.compile(r"([A-Za-z]\w*)\((.*)\)", re.S)
+_OPTION = re.compile(r"(\w+)\s*=\s*([\w.-]+)", re.A)
+_MERGE_OPTIONS = {"t", "profile"}
+_PROJECT = Path(__file__).resolve().parents[1]
 _MAX_CHARS = 1_000
 """Longer than any path or address in use, shorter than what the system refuses as a path."""
 _MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "README.md")
@@ -61,27 +73,48 @@ class CatalogueEntry(BaseModel):
     description: str
     licence: str
     source: str
-    """`embedded:<wheel>` or `hub:<org>/<name>`."""
+    """`embedded:<wheel>`, `hub:<org>/<name>`, `shipped:<folder>`, `adapter:<folder>` (laid
+    over the first parent) or `merge:<reference>`; folders are inside the project."""
     parents: tuple[str, ...] = ()
     """The models it was made from, nearest first."""
+
+    @property
+    def place(self) -> str:
+        """The word before the colon of `source`."""
+        return self.source.partition(":")[0]
+
+    @property
+    def target(self) -> str:
+        """What follows the colon of `source`."""
+        return self.source.partition(":")[2]
 
 
 @dataclass(frozen=True)
 class ModelRef:
     """A parsed model reference; make one with `parse`, `str` gives the text back."""
 
-    kind: Literal["catalogue", "folder", "hub", "endpoint"]
+    kind: Literal["catalogue", "folder", "hub", "endpoint", "adapter", "merge", "recipe"]
     name: str
-    """Catalogue name, folder as typed, `org/name`, or the model's name at the endpoint."""
+    """Catalogue name, folder or file as typed, `org/name`, the model's name at the endpoint,
+    `slerp` for a merge, `+` for an adapter."""
     revision: str | None = None
     """Branch, tag or commit; only for `hub`."""
     url: str | None = None
     """Base address ending before the `#`; only for `endpoint`."""
+    parents: tuple[ModelRef, ...] = ()
+    """The two models of a merge, the first at t = 0; or a model and the adapter over it."""
+    options: tuple[tuple[str, str], ...] = ()
+    """`t` or `profile` of a merge, as typed."""
 
     def __str__(self) -> str:
         """Return the reference as it is typed."""
         if self.kind == "endpoint":
             return f"{self.url}#{self.name}"
+        if self.kind == "adapter":
+            return "+".join(map(str, self.parents))
+        if self.kind == "merge":
+            options = (f"{key}={value}" for key, value in self.options)
+            return f"{self.name}({', '.join([*map(str, self.parents), *options])})"
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
     @classmethod
@@ -100,7 +133,18 @@ class ModelRef:
             return cls("catalogue", text)
         if _is_folder(text):
             return cls("folder", text)
-        _refuse_later_forms(text)
+        *before, after = _split(text, "+")
+        if before:
+            adapter = _parse_adapter(after)
+            parents = _mergeable(text, (cls.parse("+".join(before)), adapter))
+            return cls("adapter", "+", parents=parents)
+        call = _CALL.fullmatch(text)
+        if call:
+            return _parse_merge(text, call[1], call[2])
+        if text.endswith((".yaml", ".yml")):
+            if Path(text).expanduser().is_file():
+                return cls("recipe", text)
+            raise ModelError(f"wanted the recipe file {shown(text)}, found none; check the path")
         if text.startswith(("/", ".", "~")):
             raise ModelError(f"wanted the model folder {shown(text)}, found none; check the path")
         if _HUB_NAME.fullmatch(text) and ".." not in text:
@@ -110,7 +154,8 @@ class ModelRef:
             raise ModelError(_unknown_name(text))
         raise UsageError(
             f"wanted a model reference, got {shown(text)}; give a catalogue name, a folder, "
-            "org/name[@revision] or http://host:port/v1#name"
+            "org/name[@revision], MODEL+ADAPTER, slerp(MODEL, MODEL, t=0.4), a recipe file "
+            "or http://host:port/v1#name"
         )
 
 
@@ -133,6 +178,8 @@ def resolve(
     ref = _as_ref(ref)
     if ref.kind == "endpoint":
         raise ModelError(f"wanted a model folder, got the server {ref}; give a model on disk")
+    if ref.kind in {"adapter", "merge", "recipe"}:
+        raise _has_to_be_built(ref)
     if ref.kind == "folder":
         folder = Path(ref.name).expanduser()
     elif ref.kind == "hub":
@@ -145,18 +192,53 @@ def resolve(
                 f"wanted a model for {kind}, got {ref}, which is for {entry.kind}; "
                 f"take one of {names}"
             )
-        place, _, name = entry.source.partition(":")
-        if place == "embedded":
+        if entry.place == "embedded":
             folder = embedded.build_base(on_progress)
-        elif place == "shipped":
+        elif entry.place == "shipped":
             raise ModelError(
                 f"wanted a folder of {ref}, it is put together by the package that ships it; "
                 f"call imagegen.assembly.assembled()"
             )
+        elif entry.place in {"adapter", "merge"}:
+            raise _has_to_be_built(ref)
         else:
-            folder = _from_hub(name, None, on_progress)
+            folder = _from_hub(entry.target, None, on_progress)
     check_folder(folder, kind)
     return folder
+
+
+def resolve_adapter(ref: ModelRef, on_progress: Callable[[str], None] = lambda _: None) -> Path:
+    """Return the local folder of an adapter, the second parent of `REF+ADAPTER`.
+
+    Raises:
+        ModelError: it is on the Hub and cannot be fetched.
+    """
+    if ref.kind == "hub":
+        return _from_hub(ref.name, ref.revision, on_progress)
+    if ref.kind == "catalogue":
+        return _PROJECT / _catalogue()[ref.name].target
+    return Path(ref.name).expanduser()
+
+
+def catalogue_entry(name: str) -> CatalogueEntry:
+    """Return the catalogue's entry of that name, which must be in it."""
+    return _catalogue()[name]
+
+
+def lineage(ref: ModelRef | str) -> list[str]:
+    """Return a model and everything it was made from, nearest first, each once.
+
+    Raises:
+        UsageError, ModelError: as in `ModelRef.parse`.
+    """
+    found: list[str] = []
+    waiting: list[ModelRef | str] = [_as_ref(ref)]
+    while waiting:
+        nearest = waiting.pop(0)
+        if str(nearest) not in found:
+            found.append(str(nearest))
+            waiting = [*_made_from(nearest), *waiting]
+    return found
 
 
 def list_models() -> list[CatalogueEntry]:
@@ -177,20 +259,14 @@ def show_model(ref: ModelRef | str) -> dict[str, object]:
     ref = _as_ref(ref)
     known: dict[str, object] = {"name": str(ref), "kind": None, "description": None}
     known |= {"licence": None, "source": ref.kind}
-    parents: list[str] = []
     if ref.kind == "catalogue":
         entry = _catalogue()[ref.name]
         known |= entry.model_dump(include={"kind", "description", "licence", "source"})
-        parents = list(entry.parents)
     folder = cached_folder(ref)
     if folder is not None:
-        card = _read_card(folder)
         known["kind"] = "image" if (folder / "model_index.json").is_file() else "language"
-        known["licence"] = known["licence"] or card.get("license")
-        if not parents:
-            base = card.get("base_model") or []
-            parents = [base] if isinstance(base, str) else [str(parent) for parent in base]
-    known |= {"lineage": [str(ref), *parents], "folder": str(folder) if folder else None}
+        known["licence"] = known["licence"] or read_card(folder).get("license")
+    known |= {"lineage": lineage(ref), "folder": str(folder) if folder else None}
     files = weight_files(folder) if folder else []
     known["parameters"] = count_parameters(files) if files else None
     known["size_bytes"] = sum(file.stat().st_size for file in files) if files else None
@@ -200,15 +276,16 @@ def show_model(ref: ModelRef | str) -> dict[str, object]:
 
 def cached_folder(ref: ModelRef) -> Path | None:
     """Return the model's folder if it is on this machine, else None; the net is not asked."""
-    if ref.kind == "endpoint":
-        return None
     if ref.kind == "folder":
         return Path(ref.name).expanduser()
     name, revision = ref.name, ref.revision
     if ref.kind == "catalogue":
-        place, _, name = _catalogue()[ref.name].source.partition(":")
-        if place != "hub":
-            return embedded.built_base() if place == "embedded" else None
+        entry = _catalogue()[ref.name]
+        if entry.place != "hub":
+            return embedded.built_base() if entry.place == "embedded" else None
+        name = entry.target
+    elif ref.kind != "hub":
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     for head in ("config.json", "model_index.json"):
@@ -251,6 +328,16 @@ def export_model(
     return target
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return the YAML head of the folder's model card; empty where there is none to read."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
+        return {}
+    return head if isinstance(head, dict) else {}
+
+
 @cache
 def _catalogue() -> dict[str, CatalogueEntry]:
     """Return the shipped catalogue by name, in its order."""
@@ -280,20 +367,112 @@ def _is_folder(text: str) -> bool:
         return False
 
 
-def _refuse_later_forms(text: str) -> None:
-    """Raise UsageError for the forms that are planned and not built yet."""
-    form = None
-    if "(" in text:
-        form = "a merge written as slerp(...)"
-    elif text.endswith((".yaml", ".yml")):
-        form = "a recipe file"
-    elif "+" in text:
-        form = "MODEL+ADAPTER"
-    if form is not None:
+def _parse_adapter(text: str) -> ModelRef:
+    """Return what follows the + of `REF+ADAPTER`: a catalogue name, folder or Hub name.
+
+    Raises:
+        UsageError: it is a reference to something else.
+    """
+    ref = ModelRef.parse(text)
+    is_adapter = ref.kind in {"folder", "hub"} or (
+        ref.kind == "catalogue" and _catalogue()[ref.name].place == "adapter"
+    )
+    if not is_adapter:
         raise UsageError(
-            f"wanted a model, got {shown(text)}; {form} is not supported yet, "
-            "build the model first and give its folder"
+            f"wanted an adapter after the +, got {shown(text)}, which is none; "
+            "give its folder, org/name or a catalogue name of an adapter"
         )
+    return ref
+
+
+def _parse_merge(text: str, name: str, arguments: str) -> ModelRef:
+    """Return the reference `slerp(REF, REF, t=0.4)`."""
+    parts = [part.strip() for part in _split(arguments, ",")]
+    found = [_OPTION.fullmatch(part) for part in parts]
+    refs = [part for part, option in zip(parts, found, strict=True) if not option]
+    options = tuple((option[1], option[2]) for option in found if option)
+    keys = [key for key, _ in options]
+    if name != "slerp" or len(refs) != 2 or len(keys) > 1 or not _MERGE_OPTIONS.issuperset(keys):
+        raise UsageError(
+            f"wanted a merge as slerp(MODEL, MODEL, t=0.4) or slerp(MODEL, MODEL, profile=paper), "
+            f"got {shown(text)}; for anything else write a recipe file"
+        )
+    for key, value in options:
+        if key == "t" and not _is_share(value):
+            raise UsageError(f"wanted t between 0 and 1, got {shown(value)} in {shown(text)}")
+    parents = _mergeable(text, tuple(ModelRef.parse(ref) for ref in refs))
+    return ModelRef("merge", name, parents=parents, options=options)
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
+
+
+def _mergeable(text: str, parents: tuple[ModelRef, ...]) -> tuple[ModelRef, ...]:
+    """Return the parents of a merge, none of which may be at a server."""
+    for parent in parents:
+        if parent.kind == "endpoint":
+            raise UsageError(f"wanted models on disk in {shown(text)}, got the server {parent}")
+    return parents
+
+
+def _made_from(ref: ModelRef | str) -> Sequence[ModelRef | str]:
+    """Return the parents of a model; none where nothing is known by that name here."""
+    try:
+        ref = _as_ref(ref)
+    except (UsageError, ModelError):
+        return ()
+    if ref.kind == "catalogue":
+        entry = _catalogue()[ref.name]
+        return (entry.target,) if entry.place == "merge" else entry.parents
+    if ref.kind == "recipe":
+        return _models_of_recipe(Path(ref.name).expanduser())
+    if ref.parents:
+        return ref.parents
+    folder = cached_folder(ref)
+    base = read_card(folder).get("base_model") if folder else None
+    return (base,) if isinstance(base, str) else [str(parent) for parent in base or ()]
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """Split a reference at a mark, except inside round brackets."""
+    depth, parts = 0, [""]
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == mark and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _models_of_recipe(path: Path) -> list[str]:
+    """Return the models a merge recipe names, each once; none where it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    return list(dict.fromkeys(_models_in(content)))
+
+
+def _models_in(value: object) -> list[str]:
+    """Return every text under `base_model` or `model`, in order."""
+    if isinstance(value, list):
+        return [name for part in value for name in _models_in(part)]
+    if not isinstance(value, dict):
+        return []
+    own = [value[key] for key in ("base_model", "model") if isinstance(value.get(key), str)]
+    return own + _models_in(list(value.values()))
+
+
+def _has_to_be_built(ref: ModelRef) -> ModelError:
+    return ModelError(
+        f"wanted a folder of {ref}, it has to be built from its parents first; "
+        "call merging.build.resolve_model(), or export it and give the folder"
+    )
 
 
 def _parse_endpoint(text: str) -> ModelRef:
@@ -368,13 +547,3 @@ def _from_hub(name: str, revision: str | None, on_progress: Callable[[str], None
             f"({type(err).__name__}); go online once, copy the model here and give its folder, "
             "or use base, which needs no net"
         ) from err
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    """Return the YAML head of the folder's model card; empty where there is none to read."""
-    try:
-        text = (folder / "README.md").read_text(encoding="utf-8")
-        head = yaml.safe_load(text.split("---")[1]) if text.startswith("---") else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, IndexError):
-        return {}
-    return head if isinstance(head, dict) else {}

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from agents.embedding import Embed
 from agents.events import Event, RenderStep
 from agents.generation import Engine
+from merging.build import resolve_model
 from orbweave.errors import UsageError
 from orbweave.files import build_folder, write_text
-from orbweave.models import resolve
 from orbweave.records import Brief, Design, ImagePrompt, Measurement, Picture, Structure
 from ui.environment import environment, peak_memory_mb
 from ui.rendering import Chooser, Renderer, RenderSettings, consecutive, in_thread
@@ -90,7 +90,7 @@ def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
     from imagegen.pipeline import Renderer
 
     def open_engine(model: str) -> Engine:
-        folder = resolve(model, on_progress=note)  # before torch: a wrong name is told at once
+        folder = resolve_model(model, note)  # before torch: a wrong name is told at once
         from agents.engine import TransformersEngine
 
         return TransformersEngine(folder, model)

@@ -14,7 +14,14 @@ from safetensors.numpy import save_file
 
 from orbweave.errors import ModelError, OutputError, UsageError
 from orbweave.files import sha256_file
-from orbweave.models import ModelRef, export_model, list_models, resolve, show_model
+from orbweave.models import (
+    ModelRef,
+    export_model,
+    lineage,
+    list_models,
+    resolve,
+    show_model,
+)
 from orbweave.paths import cache_root
 
 
@@ -87,16 +94,88 @@ def test_nonsense_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "form"),
+    ("text", "kind", "parents", "options"),
     [
-        ("base+./silk", r"MODEL\+ADAPTER"),
-        ("slerp(base, base, t=0.4)", r"slerp\(\.\.\.\)"),
-        ("merge.yaml", "a recipe file"),
+        ("base+org/silk", "adapter", ["base", "org/silk"], {}),
+        ("org/a@v1+org/silk@v2", "adapter", ["org/a@v1", "org/silk@v2"], {}),
+        ("base+org/silk+org/leaf", "adapter", ["base+org/silk", "org/leaf"], {}),
+        ("slerp(base, org/b, t=0.4)", "merge", ["base", "org/b"], {"t": "0.4"}),
+        ("slerp(base, base+org/silk)", "merge", ["base", "base+org/silk"], {}),
+        (
+            "slerp(slerp(base, org/b, t=1), org/c, profile=paper)",
+            "merge",
+            ["slerp(base, org/b, t=1)", "org/c"],
+            {"profile": "paper"},
+        ),
+        ("slerp(base, org/b)+org/silk", "adapter", ["slerp(base, org/b)", "org/silk"], {}),
     ],
 )
-def test_later_forms_are_named(text: str, form: str) -> None:
-    with pytest.raises(UsageError, match=f"{form} is not supported yet"):
+def test_made_models_are_parsed_and_written_as_typed(
+    text: str, kind: str, parents: list[str], options: dict[str, str]
+) -> None:
+    ref = ModelRef.parse(text)
+    assert (ref.kind, str(ref), dict(ref.options)) == (kind, text, options)
+    assert [str(parent) for parent in ref.parents] == parents
+    assert ModelRef.parse(str(ref)) == ref
+
+
+def test_spaces_in_a_merge_do_not_matter() -> None:
+    assert str(ModelRef.parse("slerp( base,org/b ,t = .4 )")) == "slerp(base, org/b, t=.4)"
+
+
+def test_recipe_file_is_a_reference(tmp_path: Path) -> None:
+    path = tmp_path / "merge.yaml"
+    with pytest.raises(ModelError, match="wanted the recipe file .* found none"):
+        ModelRef.parse(str(path))
+    path.write_text("models: [{model: base}, {model: org/b}]\nbase_model: base\n")
+    ref = ModelRef.parse(str(path))
+    assert (ref.kind, str(ref)) == ("recipe", str(path))
+    assert lineage(ref) == [str(path), "base", "HuggingFaceTB/SmolLM2-135M-Instruct", "org/b"]
+
+
+def test_folder_with_a_plus_in_its_name_is_a_folder(folder: Path, tmp_path: Path) -> None:
+    moved = folder.rename(tmp_path / "a+b")
+    assert ModelRef.parse(str(moved)).kind == "folder"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("base+base", "wanted an adapter after the .*, got 'base', which is none"),
+        ("base+slerp(base, base)", "wanted an adapter after"),
+        ("base+", "got nothing"),
+        ("+org/silk", "got nothing"),
+        ("+" * 900, "got nothing"),
+        ("slerp(base)", "wanted a merge as slerp"),
+        ("slerp(base, org/b, org/c)", "wanted a merge as slerp"),
+        ("slerp(base, org/b, t=0.1, t=0.2)", "wanted a merge as slerp"),
+        ("slerp(base, org/b, t=0.1, profile=paper)", "wanted a merge as slerp"),
+        ("slerp(base, org/b, s=0.1)", "wanted a merge as slerp"),
+        ("ties(base, org/b)", "for anything else write a recipe file"),
+        ("slerp(base, org/b, t=1.5)", "wanted t between 0 and 1, got '1.5'"),
+        ("slerp(base, org/b, t=nan)", "wanted t between 0 and 1, got 'nan'"),
+        ("slerp(base, org/b, t=-1)", "wanted t between 0 and 1, got '-1'"),
+        ("slerp(base, org/b", "wanted a model"),
+        ("slerp(base, http://a/v1#x)", "wanted models on disk in .*, got the server"),
+    ],
+)
+def test_half_a_merge_is_refused(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
         ModelRef.parse(text)
+
+
+@pytest.mark.parametrize("text", ["base+org/silk", "slerp(base, org/b, t=0.4)"])
+def test_made_models_are_shown_and_have_to_be_built(text: str) -> None:
+    shown = show_model(text)
+    assert shown["folder"] is None and str(shown["source"]) in {"adapter", "merge"}
+    assert shown["lineage"] == [
+        text,
+        "base",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "org/silk" if "silk" in text else "org/b",
+    ]
+    with pytest.raises(ModelError, match=r"built .* first; call merging\.build\.resolve_model"):
+        resolve(text)
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ui.commands import options
+
+if TYPE_CHECKING:
+    from orbweave.models import ModelRef
 
 __all__ = ["application"]
 
 LOOM = "loom"
 """The image model that ships as weights and is assembled on first use."""
 KINDS: tuple[Literal["language"], Literal["image"]] = ("language", "image")
-Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name, a folder or org/name.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A name, folder, org/name, MODEL+ADAPTER or slerp(...)."),
+]
 
 
 def application() -> typer.Typer:
@@ -37,14 +44,13 @@ def _group(context: typer.Context) -> None:
 
 def list_all(as_json: options.Json = False) -> None:
     """List the models that have a name of their own."""
-    from orbweave.models import ModelRef, cached_folder, list_models
+    from orbweave.models import ModelRef, list_models
     from ui.answer import Answer
 
     answer = Answer(as_json=as_json)
     rows = []
     for entry in list_models():
-        is_here = cached_folder(ModelRef.parse(entry.name)) is not None
-        is_here = is_here or entry.source.startswith(("embedded:", "shipped:"))
+        is_here = _is_here(ModelRef.parse(entry.name))
         rows.append(entry.model_dump(mode="json") | {"is_here": is_here})
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -64,7 +70,7 @@ def show(model: Name, as_json: options.Json = False) -> None:
     answer = Answer(as_json=as_json)
     known = show_model(model)
     if model == LOOM:
-        found = show_model(_located(model))
+        found = show_model(_located(model, answer.note))
         known |= {name: found[name] for name in ("folder", "parameters", "size_bytes", "sha256")}
     width = max(len(name) for name in known)
     for name, value in known.items():
@@ -92,17 +98,49 @@ def export(
     check_target(out, force=force, is_ours=_is_model)
     answer = Answer(as_json=as_json, quiet=quiet)
     wanted: Literal["language", "image"] = one_of("--kind", kind, KINDS)
-    export_model(_located(model), out, kind=wanted, force=force, on_progress=answer.note)
+    export_model(
+        _located(model, answer.note), out, kind=wanted, force=force, on_progress=answer.note
+    )
     answer.end({"written": str(out), "model": model}, f"{model} written to {out}")
 
 
-def _located(model: str) -> str:
-    """Return the reference; for the embedded image model the folder it is assembled in."""
-    if model != LOOM:
-        return model
-    from imagegen.assembly import assembled
+def _located(model: str, note: Callable[[str], None]) -> str:
+    """Return the reference; for a model that is built or assembled first, its folder."""
+    from orbweave.models import ModelRef
 
-    return str(assembled().folder)
+    ref = ModelRef.parse(model)
+    if model == LOOM:
+        from imagegen.assembly import assembled
+
+        return str(assembled().folder)
+    if ref.kind in {"adapter", "merge", "recipe"} or _place(ref) in {"adapter", "merge"}:
+        from merging.build import resolve_model
+
+        return str(resolve_model(ref, note))
+    return model
+
+
+def _is_here(ref: ModelRef) -> bool:
+    """Whether a model works now, without the net."""
+    from orbweave.models import ModelRef, cached_folder, catalogue_entry
+
+    place = _place(ref)
+    if place in {"embedded", "shipped"}:
+        return True
+    if place == "adapter":
+        return all(_is_here(ModelRef.parse(p)) for p in catalogue_entry(ref.name).parents)
+    if place == "merge":
+        return _is_here(ModelRef.parse(catalogue_entry(ref.name).target))
+    if ref.parents:
+        return all(_is_here(parent) for parent in ref.parents)
+    return cached_folder(ref) is not None
+
+
+def _place(ref: ModelRef) -> str | None:
+    """Return where a catalogue entry comes from."""
+    from orbweave.models import catalogue_entry
+
+    return catalogue_entry(ref.name).place if ref.kind == "catalogue" else None
 
 
 def _is_model(folder: Path) -> bool:

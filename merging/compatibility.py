@@ -1,0 +1,314 @@
+"""Whether models can be merged: one list of everything that stands against it.
+
+Only headers, configurations and tokenizer files are read, so the list is there before any
+weight is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from merging.parent import Parent
+from merging.plan import plan
+from merging.recipe import FORMS, Recipe, numbers_in
+from orbweave.errors import UsageError, shown
+
+__all__ = ["Finding", "check", "needs_mergekit", "tokenizer_parent"]
+
+_READABLE = {"BF16", "F16", "F32", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+_CHANGES_MEANING = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act")
+"""Settings that say what a weight does without changing its shape."""
+_TAKEN_FROM_BASE = (
+    *("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps"),
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
+)
+
+
+class Finding(NamedTuple):
+    """One thing a person should know before merging."""
+
+    level: Literal["fault", "mismatch", "note"]
+    """A fault stops the merge; a mismatch too, unless a partial merge is asked for."""
+    text: str
+    """What is wrong and what to do."""
+
+
+def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = False) -> list[Finding]:
+    """Return everything that stands against a merge, faults first.
+
+    Args:
+        recipe: What is wanted.
+        parents: By the names in the recipe.
+        partial: Tensors that do not fit are taken from the base; mismatches become notes.
+    """
+    names = recipe.model_names()
+    if recipe.is_ours:  # a model that only lends its tokenizer may be of any shape
+        names = [part.model for part in recipe.inputs]
+    lead, *others = [parents[name] for name in dict.fromkeys(names)]
+    findings = list(
+        chain(
+            _recipe_findings(recipe, parents) if recipe.is_ours else (),
+            *(_own_findings(parent) for parent in (lead, *others)),
+            *(_pair_findings(lead, other, recipe) for other in others),
+        )
+    )
+    if recipe.is_ours and all(finding.level != "fault" for finding in findings):
+        try:
+            plan(recipe, parents, partial=True)
+        except UsageError as err:
+            findings.append(_fault(str(err)))
+    if partial:
+        findings = [f._replace(level="note") if f.level == "mismatch" else f for f in findings]
+    order = ("fault", "mismatch", "note")
+    return sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))
+
+
+def needs_mergekit(recipe: Recipe, parents: Mapping[str, Parent]) -> bool:
+    """Return whether mergekit must run this: another method, or vocabularies to be joined."""
+    if not recipe.is_ours:
+        return True
+    if recipe.tokenizer_source is None:
+        return False
+    lead, *others = parents.values()
+    return any(_vocabulary(lead) != _vocabulary(other) for other in others)
+
+
+def tokenizer_parent(recipe: Recipe, parents: Mapping[str, Parent]) -> Parent:
+    """Return the parent whose tokenizer and chat template the merged model gets."""
+    source = recipe.tokenizer_source
+    if source is None or source in {"base", "union"}:
+        return parents[recipe.model_names()[0]]
+    return parents[source]
+
+
+# ---------------------------------------------------------------- the recipe
+
+
+def _recipe_findings(recipe: Recipe, parents: Mapping[str, Parent]) -> Iterator[Finding]:
+    """Find what the recipe asks for and cannot have."""
+    method, names = recipe.merge_method, [part.model for part in recipe.inputs]
+    wanted = {"slerp": 2, "passthrough": 1}.get(method)
+    if wanted is not None and len(names) != wanted:
+        yield _fault(f"{method} takes {wanted} models, the recipe names {len(names)}")
+    if method == "slerp" and recipe.base is None:
+        yield _fault("slerp needs base_model, the model at t = 0; name one of the two")
+    if recipe.base is not None and recipe.base not in names:
+        yield _fault(f"base_model {recipe.base} is not among the models; add it")
+    if len(set(names)) < len(names):
+        yield _fault(f"a model is named twice: {', '.join(names)}; name different ones")
+    depths = []
+    for part in recipe.inputs:
+        n_layers = parents[part.model].n_layers
+        first, last = part.layer_range or (0, n_layers)
+        depths.append(last - first)
+        if not 0 <= first < last <= n_layers:
+            yield _fault(
+                f"layer_range [{first}, {last}] does not fit {part.model}, which has {n_layers} "
+                "layers; the second number is the one after the last layer"
+            )
+    if len(set(depths)) > 1:
+        lengths = " and ".join(map(str, depths))
+        yield _fault(f"the models bring {lengths} layers; choose layer_range alike")
+    for parameter in ("t", "weight"):
+        for setting in recipe.settings(parameter):
+            yield from _setting_findings(parameter, setting, recipe, min(depths))
+    for form in recipe.settings("form"):
+        if form not in FORMS:
+            yield _fault(f"form must be one of {', '.join(FORMS)}, got {shown(form)}")
+    if recipe.unused():
+        unused = ", ".join(recipe.unused())
+        yield _note(f"{unused} is not used by {method}, neither here nor in mergekit")
+
+
+def _setting_findings(
+    parameter: str, setting: Any, recipe: Recipe, n_layers: int
+) -> Iterator[Finding]:
+    try:
+        gradients = list(numbers_in(setting))
+    except UsageError as err:
+        yield _fault(str(err))
+        return
+    for values in gradients:
+        if len(values) > max(n_layers, 1):
+            yield _fault(
+                f"{parameter} has {len(values)} values for {n_layers} layers, so some would never "
+                "be used; give at most one per layer"
+            )
+        if parameter == "t" and not all(0 <= t <= 1 for t in values):
+            yield _fault(f"t must be between 0 and 1, got {values}")
+        if recipe.merge_method == "karcher" and min(values, default=0) < 0:
+            yield _fault(f"karcher takes no negative weights, got {values}")
+
+
+# ---------------------------------------------------------------- one model
+
+
+def _own_findings(parent: Parent) -> Iterator[Finding]:
+    """Find what makes a model unfit for any merge."""
+    unreadable = {info.dtype for info in parent.tensors.values()} - _READABLE
+    if unreadable or parent.config.get("quantization_config"):
+        kinds = ", ".join(sorted(unreadable)) or "its own scheme"
+        yield _fault(
+            f"{parent.name} is quantised ({kinds}), which cannot be averaged; "
+            "give the model in bfloat16 or float32"
+        )
+    if parent.tokenizer_folder is None:
+        yield _note(f"{parent.name} has no tokenizer files to compare or copy")
+
+
+# ---------------------------------------------------------------- two models
+
+
+def _pair_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
+    """Find where `other` does not fit `lead`."""
+    if _place(lead) == _place(other):
+        yield _fault(
+            f"{lead.name} and {other.name} are the same weights, so a merge would change nothing; "
+            "name different models"
+        )
+        return
+    yield from _config_findings(lead, other)
+    if recipe.is_ours:
+        yield from _tensor_findings(lead, other, recipe)
+    yield from _tokenizer_findings(lead, other, recipe)
+    ours, theirs = _dtypes(lead), _dtypes(other)
+    if ours != theirs:
+        yield _note(
+            f"{lead.name} is stored as {ours}, {other.name} as {theirs}; the result takes "
+            f"{recipe.out_dtype or recipe.dtype or f'that of {lead.name}'}"
+        )
+
+
+def _config_findings(lead: Parent, other: Parent) -> Iterator[Finding]:
+    ours, theirs = _architecture(lead), _architecture(other)
+    if ours != theirs:
+        yield _mismatch(
+            f"{lead.name} is a {ours}, {other.name} a {theirs}: tensors of one name do different "
+            "work in them; merge models of one architecture, or ask for a partial merge"
+        )
+    for key in (*_CHANGES_MEANING, *_TAKEN_FROM_BASE):
+        x, y = lead.config.get(key), other.config.get(key)
+        if x is None or y is None or x == y:
+            continue
+        differ = f"{key} is {shown(x)} in {lead.name} and {shown(y)} in {other.name}"
+        if key in _CHANGES_MEANING:
+            yield _mismatch(f"{differ}: equal weights do different work; merge models of one shape")
+        else:
+            yield _note(f"{differ}; the result takes that of {lead.name}")
+
+
+def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
+    if recipe.slices:  # layers outside the range need not be there
+        return
+    for holder, lacker in ((lead, other), (other, lead)):
+        lost = holder.tensors.keys() - lacker.tensors.keys()
+        if lost == {"lm_head.weight"} and lacker.config.get("tie_word_embeddings"):
+            yield _mismatch(
+                f"{holder.name} has an output head of its own, {lacker.name} ties it to the "
+                "embedding; save both alike"
+            )
+        elif lost:
+            yield _mismatch(
+                f"{lacker.name} lacks {_some(lost)}, which {holder.name} has; "
+                "merge models of one shape"
+            )
+    shared = lead.tensors.keys() & other.tensors.keys()
+    unlike = [n for n in shared if lead.tensors[n].shape != other.tensors[n].shape]
+    if recipe.tokenizer_source:  # vocabularies can be joined
+        unlike = [n for n in unlike if lead.tensors[n].shape[1:] != other.tensors[n].shape[1:]]
+    if unlike:
+        first = min(unlike)
+        yield _mismatch(
+            f"{_some(unlike)} has the shape {lead.tensors[first].shape} in {lead.name} and "
+            f"{other.tensors[first].shape} in {other.name}; merge models of one size, or set "
+            "tokenizer_source if only the vocabularies differ"
+        )
+
+
+def _tokenizer_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
+    ours, theirs = _vocabulary(lead), _vocabulary(other)
+    if ours is None or theirs is None or recipe.tokenizer_source or recipe.tokenizer:
+        return
+    if ours != theirs:
+        n_unlike = len(ours.items() ^ theirs.items())
+        yield _fault(
+            f"the vocabularies of {lead.name} and {other.name} differ in {n_unlike} entries, so "
+            "one row stands for different tokens; set tokenizer_source to base, union or a model"
+        )
+    elif _chat_template(lead) != _chat_template(other):
+        yield _note(
+            f"the chat templates differ; the result takes that of {lead.name}, "
+            "tokenizer_source chooses another"
+        )
+
+
+# ---------------------------------------------------------------- what the files say
+
+
+def _place(parent: Parent) -> list[Path]:
+    return [parent.folder.resolve(), *(adapter.folder.resolve() for adapter in parent.adapters)]
+
+
+def _architecture(parent: Parent) -> str:
+    return str((parent.config.get("architectures") or [parent.config.get("model_type")])[0])
+
+
+def _dtypes(parent: Parent) -> str:
+    return ", ".join(sorted({info.dtype for info in parent.tensors.values()}))
+
+
+def _some(names: Collection[str]) -> str:
+    first, *rest = sorted(names)
+    return f"{first} (and {len(rest)} more)" if rest else first
+
+
+def _vocabulary(parent: Parent) -> dict[str, int] | None:
+    """Return token -> row, None where there is no tokenizer.
+
+    A sentencepiece file without tokenizer.json is compared as a whole.
+    """
+    folder = parent.tokenizer_folder
+    if folder is None:
+        return None
+    if not (folder / "tokenizer.json").is_file():
+        return {hashlib.sha256((folder / "tokenizer.model").read_bytes()).hexdigest(): 0}
+    content = _json(folder / "tokenizer.json")
+    words = content.get("model", {}).get("vocab", {})
+    if isinstance(words, list):  # unigram: [word, log probability] in order of rows
+        words = {word: row for row, (word, _) in enumerate(words)}
+    return {**words, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+
+
+def _chat_template(parent: Parent) -> object:
+    folder = parent.tokenizer_folder
+    if folder is None:
+        return None
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text("utf-8").strip()
+    return _json(folder / "tokenizer_config.json").get("chat_template")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _fault(text: str) -> Finding:
+    return Finding("fault", text)
+
+
+def _mismatch(text: str) -> Finding:
+    return Finding("mismatch", text)
+
+
+def _note(text: str) -> Finding:
+    return Finding("note", text)

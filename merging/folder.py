@@ -1,0 +1,206 @@
+"""A merged model as a folder: weights, configuration, tokenizer, recipe, card. Whole or absent."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from merging.card import Ancestor, model_card
+from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
+from merging.parent import Parent
+from merging.plan import Step, plan
+from merging.recipe import Recipe
+from orbweave.errors import OutputError, UsageError
+from orbweave.files import build_folder, check_output, write_text
+from orbweave.weights import check_folder
+
+__all__ = ["RECIPE_FILE", "refuse_faults", "write_merge"]
+
+T = TypeVar("T")
+RECIPE_FILE = "mergekit_config.yml"
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
+)
+_TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+
+
+def write_merge(
+    recipe: Recipe,
+    parents: Mapping[str, Parent],
+    target: Path,
+    *,
+    ancestors: Callable[[], Sequence[Ancestor]],
+    folders: Callable[[], Mapping[str, Path]],
+    title: str = "",
+    partial: bool = False,
+    force: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> list[Finding]:
+    """Merge models into a new folder.
+
+    Args:
+        recipe: What to do.
+        parents: By the names in the recipe.
+        target: The folder; it appears whole or not at all.
+        ancestors: Called for the parents as the card names them, beside the merge: it takes
+            a second per 1.5 GB to hash them.
+        folders: Called where mergekit must do the work: every parent as a plain folder.
+        title: Of the card; the target's name if empty.
+        partial: Take from the base what does not fit.
+        force: Replace an existing folder.
+        on_progress: Is told, in a sentence, how far it is.
+        is_cancelled: Is asked between tensors.
+
+    Returns:
+        What was noted about the parents.
+
+    Raises:
+        UsageError: the models do not fit together (every fault is told), or the target lies
+            in a parent.
+        ModelError: a weight is missing, damaged or not finite.
+        OutputError: the target exists and `force` is off, or the disk is full.
+        Cancelled: `is_cancelled` said so.
+    """
+    check_output(target, force=force)
+    _keep_out_of_parents(target, parents)
+    findings = check(recipe, parents, partial=partial)
+    refuse_faults(findings)
+    with build_folder(target, force=force) as building:
+        named = _in_background(ancestors)
+        if needs_mergekit(recipe, parents):
+            from merging.mergekit_adapter import run
+
+            figures: dict[str, object] = {}
+            run(
+                recipe,
+                folders(),
+                building,
+                partial=partial,
+                on_progress=on_progress,
+                is_cancelled=is_cancelled,
+            )
+        else:
+            figures = _merge(recipe, parents, building, partial, on_progress, is_cancelled)
+        write_text(building / RECIPE_FILE, recipe.to_yaml())
+        write_text(
+            building / "README.md", model_card(title or target.name, recipe, named(), figures)
+        )
+        check_folder(building, "language")
+    return findings
+
+
+def refuse_faults(findings: Sequence[Finding]) -> None:
+    """Raise every fault in one message, if there is one.
+
+    Raises:
+        UsageError: there is.
+    """
+    faults = [finding.text for finding in findings if finding.level != "note"]
+    if faults:
+        count = "1 reason" if len(faults) == 1 else f"{len(faults)} reasons"
+        raise UsageError(
+            f"wanted models that can be merged, found {count} against it: {'; '.join(faults)}"
+        )
+
+
+def _in_background(work: Callable[[], T]) -> Callable[[], T]:
+    """Start `work` in a thread that holds nobody up; return what waits for its result."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as err:  # raised again where the result is asked for
+            future.set_exception(err)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result
+
+
+def _merge(
+    recipe: Recipe,
+    parents: Mapping[str, Parent],
+    folder: Path,
+    partial: bool,
+    on_progress: Callable[[str], None],
+    is_cancelled: Callable[[], bool],
+) -> dict[str, object]:
+    """Write weights, configuration and tokenizer; return how the tensors were merged."""
+    steps = plan(recipe, parents, partial=partial)
+    on_progress(f"merging {len(steps)} tensors of {' and '.join(parents)}")
+    from merging.stream import Progress, geometry, merge_into_folder  # loads torch
+    from merging.tensors import n_bytes, open_weights
+
+    wanted = sum(n_bytes(step.info) for step in steps)
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise OutputError(
+            f"wanted {wanted / 1e9:.1f} GB for the merged weights, the disk has {free / 1e9:.1f} "
+            "left; free some space or choose another place"
+        )
+    told = 0
+
+    def on_tensor(progress: Progress) -> None:
+        nonlocal told
+        tenths = 10 * progress.bytes // max(progress.all_bytes, 1)
+        if tenths > told and progress.eta_s > 2:  # a quick merge says nothing
+            on_progress(f"merged {10 * tenths} %, about {progress.eta_s:.0f} s left")
+        told = tenths
+
+    weights = {name: open_weights(parent) for name, parent in parents.items()}
+    grams = merge_into_folder(
+        steps, weights, folder, on_progress=on_tensor, is_cancelled=is_cancelled
+    )
+    _write_config(recipe, parents, steps, folder)
+    speaker = tokenizer_parent(recipe, parents)
+    _copy(_TOKENIZER_FILES, [speaker.tokenizer_folder], folder)
+    _copy(("generation_config.json",), [speaker.tokenizer_folder, speaker.folder], folder)
+    return geometry(steps, grams)
+
+
+def _write_config(
+    recipe: Recipe, parents: Mapping[str, Parent], steps: Sequence[Step], folder: Path
+) -> None:
+    """Write config.json: that of the base, with the merged model's dtype and depth."""
+    first = recipe.inputs[0]
+    base = parents[first.model]
+    config = dict(base.config)
+    dtypes = {step.info.dtype for step in steps} & _TORCH_NAMES.keys()
+    if len(dtypes) == 1:
+        config.pop("torch_dtype", None)
+        config["dtype"] = _TORCH_NAMES[dtypes.pop()]
+    if first.layer_range is not None:
+        begin, end = first.layer_range
+        for key, value in config.items():
+            if key in {"num_hidden_layers", "n_layer", "num_layers"}:
+                config[key] = end - begin
+            elif isinstance(value, list) and len(value) == base.n_layers > 1:
+                config[key] = value[begin:end]  # one entry per layer, such as layer_types
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+
+
+def _copy(names: Sequence[str], sources: Sequence[Path | None], folder: Path) -> None:
+    """Copy each file from the first folder that has it, if any."""
+    for name in names:
+        found = next((s / name for s in sources if s is not None and (s / name).is_file()), None)
+        if found is not None:
+            shutil.copyfile(found, folder / name)
+
+
+def _keep_out_of_parents(target: Path, parents: Mapping[str, Parent]) -> None:
+    place = target.resolve()
+    for parent in parents.values():
+        for folder in (parent.folder, *(adapter.folder for adapter in parent.adapters)):
+            inner = folder.resolve()
+            if place == inner or inner in place.parents or place in inner.parents:
+                raise UsageError(
+                    f"wanted a place for the merged model apart from its parents, got {target} "
+                    f"and {folder}; choose another place"
+                )

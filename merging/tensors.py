@@ -1,0 +1,232 @@
+"""Weights read in pieces and written in pieces, so that no whole tensor need be in memory.
+
+The format is eight bytes of header length, a JSON header, the tensors' bytes without gaps
+(https://github.com/huggingface/safetensors#format). Reading plain bytes instead of mapping the
+files keeps the memory in use at a few chunks, whatever the model's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from merging.adapter import AdaptedWeights
+from merging.parent import INDEX, SINGLE, Parent
+from orbweave.errors import ModelError
+from orbweave.files import write_text
+from orbweave.weights import TensorInfo
+
+__all__ = ["DTYPES", "LoadedWeights", "ShardWriter", "StoredWeights", "Weights", "open_weights"]
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""The format's names of what can be read."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+SHARD_BYTES = 5_000_000_000
+"""Size of a shard, as transformers cut them for years."""
+
+
+class Weights(Protocol):
+    """A model's tensors; safe to read from several threads."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Name -> dtype and shape."""
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Return elements [start, stop) of the flattened tensor, in its own dtype."""
+
+
+class StoredWeights:
+    """Weights in safetensors files."""
+
+    def __init__(self, tensors: Mapping[str, TensorInfo], files: Mapping[str, Path]) -> None:
+        self.tensors = tensors
+        self._files = files
+        self._places: dict[str, int] = {}
+        for path in sorted(set(files.values())):
+            self._places |= _places(path, tensors)
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Return elements [start, stop) of the flattened tensor.
+
+        Raises:
+            ModelError: the file cannot be read or ends too early.
+        """
+        chunk = torch.empty(stop - start, dtype=DTYPES[self.tensors[name].dtype])
+        view = chunk.view(torch.uint8).numpy().data
+        path = self._files[name]
+        try:
+            with path.open("rb", buffering=0) as file:
+                file.seek(self._places[name] + start * chunk.itemsize)
+                while view and (n_read := file.readinto(view)):
+                    view = view[n_read:]
+        except OSError as err:
+            raise ModelError(f"wanted {name} from {path}, the system said {err.strerror}") from err
+        if view:
+            raise ModelError(f"wanted {name} from {path}, the file ends {len(view):,} bytes early")
+        return chunk
+
+
+class LoadedWeights:
+    """Weights that are in memory already; read without a copy."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
+        self.tensors = {
+            name: TensorInfo(_NAMES[tensor.dtype], tuple(tensor.shape))
+            for name, tensor in tensors.items()
+        }
+
+    def read(self, name: str, start: int, stop: int) -> Tensor:
+        """Return elements [start, stop) of the flattened tensor, a view."""
+        return self._flat[name][start:stop]
+
+
+def open_weights(parent: Parent) -> Weights:
+    """Return a parent's weights with its adapters over them."""
+    weights: Weights = StoredWeights(parent.tensors, parent.files)
+    for adapter in parent.adapters:
+        weights = AdaptedWeights(weights, adapter)
+    return weights
+
+
+class ShardWriter:
+    """Writes a model's tensors in any order, piece by piece, from several threads.
+
+    All headers and the index are written first, since names, dtypes and shapes are known.
+    """
+
+    def __init__(
+        self, folder: Path, tensors: Mapping[str, TensorInfo], *, shard_bytes: int = SHARD_BYTES
+    ) -> None:
+        """Lay out the shards.
+
+        Args:
+            folder: An existing folder.
+            tensors: What will be written.
+            shard_bytes: Largest shard; a tensor larger than that gets one of its own.
+        """
+        self._tensors = tensors
+        self._places: dict[str, tuple[int, int]] = {}
+        self._files = ExitStack()
+        shards = _shards(tensors, shard_bytes)
+        names = (
+            [SINGLE] if len(shards) == 1 else [_shard_name(i, shards) for i in range(len(shards))]
+        )
+        for name, shard in zip(names, shards, strict=True):
+            file = self._files.enter_context((folder / name).open("xb", buffering=0))
+            header, places = _header({tensor: tensors[tensor] for tensor in shard})
+            file.write(header)
+            file.truncate(len(header) + sum(n_bytes(tensors[tensor]) for tensor in shard))
+            self._places |= {
+                tensor: (file.fileno(), len(header) + place) for tensor, place in places.items()
+            }
+        if len(shards) > 1:
+            files = {t: name for name, shard in zip(names, shards, strict=True) for t in shard}
+            total = sum(n_bytes(info) for info in tensors.values())
+            index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
+            write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+    def write(self, name: str, start: int, chunk: Tensor) -> None:
+        """Write the elements from `start` on, converted to the tensor's dtype.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        file, place = self._places[name]
+        chunk = chunk.to(DTYPES[self._tensors[name].dtype]).contiguous()
+        view = chunk.view(torch.uint8).numpy().data
+        place += start * chunk.itemsize
+        while view:
+            n_written = os.pwrite(file, view, place)
+            view, place = view[n_written:], place + n_written
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+
+def n_bytes(info: TensorInfo) -> int:
+    """Return the size of a stored tensor."""
+    return math.prod(info.shape) * DTYPES[info.dtype].itemsize
+
+
+def _places(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """Return tensor -> offset of its first byte in a file that `read_header` has checked."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    places = {}
+    for name in header.keys() & tensors.keys():
+        begin, end = header[name]["data_offsets"]
+        if end - begin != n_bytes(tensors[name]):
+            raise ModelError(
+                f"wanted {n_bytes(tensors[name]):,} bytes of {name} in {path}, its header gives "
+                f"{end - begin:,}: the file is damaged; fetch or build the model again"
+            )
+        places[name] = 8 + length + begin
+    return places
+
+
+def _shards(tensors: Mapping[str, TensorInfo], shard_bytes: int) -> list[list[str]]:
+    """Return the names of each shard's tensors, in the given order."""
+    shards: list[list[str]] = [[]]
+    size = 0
+    for name, info in tensors.items():
+        if shards[-1] and size + n_bytes(info) > shard_bytes:
+            shards.append([])
+            size = 0
+        shards[-1].append(name)
+        size += n_bytes(info)
+    return shards
+
+
+def _shard_name(i: int, shards: list[list[str]]) -> str:
+    return f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+
+
+def _header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
+    """Return a shard's first bytes, and where in the rest each tensor begins.
+
+    Wider dtypes come first and the header fills whole words, so every tensor is aligned.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    places: dict[str, int] = {}
+    end = 0
+    for name, info in sorted(tensors.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize):
+        places[name], end = end, end + n_bytes(info)
+        header[name] = {
+            "dtype": info.dtype,
+            "shape": info.shape,
+            "data_offsets": (places[name], end),
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, places

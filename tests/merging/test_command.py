@@ -1,0 +1,75 @@
+"""`orbweave merge`, called as the command line calls it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orbweave.errors import OutputError, UsageError
+from tests.merging.conftest import write_llama
+from ui.commands.merge import merge
+
+
+def test_the_last_line_names_what_was_written(pair, tmp_path, capsys):
+    merge(f"slerp({pair[0]}, {pair[1]}, t=0.5)", tmp_path / "out")
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1].startswith(f"merged model written to {tmp_path / 'out'} in ")
+    assert "merging 20 tensors of" in said.err
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_json_is_one_document(pair, tmp_path, capsys):
+    (pair[1] / "chat_template.jinja").write_text("other")
+    merge(f"slerp({pair[0]}, {pair[1]}, t=0.5)", tmp_path / "out", as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert document["written"] == str(tmp_path / "out")
+    assert document["findings"][0]["level"] == "note"
+
+
+def test_a_dry_run_shows_t_layer_by_layer_and_writes_nothing(tmp_path, capsys):
+    a, b = (write_llama(tmp_path / name, n_layers=5, seed=i) for i, name in enumerate("ab"))
+    ref = f"slerp({a}, {b}, profile=paper)"
+    merge(ref, tmp_path / "out", dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    table = {line.split()[0]: line.split()[1:] for line in lines}
+    parts = table["layer"]
+    by_layer = {row: dict(zip(parts, table[row], strict=True)) for row in "01234"}
+    assert [by_layer[row]["self_attn"] for row in "01234"] == [
+        "0.000",
+        "0.500",
+        "0.300",
+        "0.700",
+        "1.000",
+    ]
+    assert by_layer["2"] == {
+        "input_layernorm": "0.500",
+        "mlp": "0.700",
+        "post_attention_layernorm": "0.500",
+        "self_attn": "0.300",
+    }
+    assert table["embed_tokens"] == ["0.500"]
+    assert lines[-1] == f"dry run: would write {tmp_path / 'out'}"
+    assert not (tmp_path / "out").exists()
+    merge(ref, tmp_path / "out", dry_run=True, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert {"layer": 1, "part": "mlp", "shares": [0.5, 0.5]} in document["shares"]
+
+
+def test_a_dry_run_tells_every_fault(pair, tmp_path, capsys):
+    with pytest.raises(UsageError, match="found 1 reason against it: t has 5 values for 2 layers"):
+        merge(f"slerp({pair[0]}, {pair[1]}, profile=paper)", tmp_path / "out", dry_run=True)
+
+
+def test_only_an_earlier_merge_is_replaced(pair, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").write_text("precious")
+    ref = f"slerp({pair[0]}, {pair[1]}, t=0.5)"
+    with pytest.raises(OutputError, match="found something else at"):
+        merge(ref, out, force=True)
+    (out / "thesis.tex").rename(tmp_path / "thesis.tex")
+    merge(ref, out, force=True)
+    merge(ref, out, force=True, quiet=True)
+    with pytest.raises(OutputError, match="exists already"):
+        merge(ref, out)

@@ -1,0 +1,185 @@
+"""What stands against a merge, told at once and before a weight is read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from merging.build import merge, open_parents
+from merging.compatibility import check, needs_mergekit
+from merging.recipe import Input, Recipe
+from orbweave.errors import UsageError
+from tests.merging.conftest import WORDS, write_llama, write_tokenizer
+
+
+def _slerp(a, b, **more) -> Recipe:
+    content = {
+        "merge_method": "slerp",
+        "base_model": str(a),
+        "models": (Input(model=str(a)), Input(model=str(b))),
+        "parameters": {"t": 0.5},
+    }
+    return Recipe(**(content | more))
+
+
+def _told(recipe: Recipe, *, partial: bool = False) -> list[tuple[str, str]]:
+    findings = check(recipe, open_parents(recipe), partial=partial)
+    return [(finding.level, finding.text) for finding in findings]
+
+
+def _assert_told(recipe: Recipe, level: str, text: str) -> None:
+    told = _told(recipe)
+    assert any(lv == level and text in line for lv, line in told), told
+
+
+def _change_config(folder, **values) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_nothing_stands_against_two_of_a_kind(pair):
+    assert _told(_slerp(*pair)) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"parameters": {"t": 1.5}}, "t must be between 0 and 1, got [1.5]"),
+        ({"parameters": {"t": [0, -0.1]}}, "t must be between 0 and 1, got [0.0, -0.1]"),
+        ({"parameters": {"t": [0, 0.5, 1]}}, "t has 3 values for 2 layers, so some would never"),
+        ({"parameters": {"t": "paper"}}, "t has 5 values for 2 layers"),
+        ({"parameters": {}}, "the merge parameter t for every tensor"),
+        ({"parameters": {"t": {"filter": "mlp", "value": 0.5}}}, "found none for model.embed"),
+        ({"parameters": {"t": 0.5, "form": "papr"}}, "form must be one of mergekit, paper"),
+        ({"base_model": None}, "slerp needs base_model"),
+    ],
+)
+def test_faults_of_the_recipe_are_found(pair, more, text):
+    _assert_told(_slerp(*pair, **more), "fault", text)
+
+
+def test_the_number_of_models_is_checked(pair, tmp_path):
+    third = write_llama(tmp_path / "c", seed=3)
+    models = tuple(Input(model=str(folder)) for folder in (*pair, third))
+    _assert_told(_slerp(*pair, models=models), "fault", "slerp takes 2 models, the recipe names 3")
+    _assert_told(_slerp(*pair, models=models[:1] * 2), "fault", "a model is named twice")
+
+
+def test_a_range_of_layers_must_be_in_the_model(pair):
+    sources = [{"model": str(folder), "layer_range": [0, 3]} for folder in pair]
+    recipe = Recipe.model_validate(
+        _slerp(*pair).model_dump() | {"models": None, "slices": [{"sources": sources}]}
+    )
+    _assert_told(recipe, "fault", "layer_range [0, 3] does not fit")
+
+
+def test_the_same_weights_are_refused(pair, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(pair[0])
+    _assert_told(_slerp(pair[0], link), "fault", "are the same weights")
+
+
+def test_another_architecture_is_refused_with_the_reason(pair):
+    _change_config(pair[1], architectures=["MistralForCausalLM"])
+    _assert_told(_slerp(*pair), "mismatch", "is a LlamaForCausalLM, ")
+
+
+def test_a_setting_that_changes_what_weights_mean_is_refused(pair):
+    _change_config(pair[1], num_attention_heads=4, rope_theta=5e5)
+    _change_config(pair[0], rope_theta=1e4)
+    _assert_told(_slerp(*pair), "mismatch", "num_attention_heads is '2' in")
+    _assert_told(_slerp(*pair), "note", "rope_theta is '10000.0' in")
+
+
+def test_other_shapes_and_layers_are_all_told_at_once(pair, tmp_path):
+    deeper = write_llama(tmp_path / "deep", n_layers=3)
+    path = deeper / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.norm.weight"] = torch.ones(5)
+    save_file(tensors, path)
+    told = " | ".join(text for _, text in _told(_slerp(pair[0], deeper)))
+    assert "the models bring 2 and 3 layers" in told
+    assert "lacks model.layers.2.input_layernorm.weight (and 8 more)" in told
+    assert "model.norm.weight has the shape (16,) in" in told
+
+
+def test_a_head_of_its_own_and_a_tied_one_are_told_apart(pair):
+    tensors = load_file(pair[1] / "model.safetensors")
+    tensors["lm_head.weight"] = torch.ones(12, 16)
+    save_file(tensors, pair[1] / "model.safetensors")
+    _assert_told(_slerp(*pair), "mismatch", "has an output head of its own")
+
+
+def test_quantised_models_are_refused(pair):
+    _change_config(pair[1], quantization_config={"bits": 4})
+    _assert_told(_slerp(*pair), "fault", "is quantised")
+
+
+def test_vocabularies_that_differ_are_refused_until_a_tokenizer_is_chosen(pair):
+    write_tokenizer(pair[1], [*WORDS[:10], "x", "y"])
+    recipe = _slerp(*pair)
+    _assert_told(recipe, "fault", "differ in 4 entries, so one row stands for different tokens")
+    chosen = recipe.model_copy(update={"tokenizer_source": "union"})
+    assert _told(chosen) == [] and needs_mergekit(chosen, open_parents(chosen))
+
+
+def test_a_chosen_tokenizer_of_the_same_words_needs_no_mergekit(pair):
+    recipe = _slerp(*pair, tokenizer_source="base")
+    assert not needs_mergekit(recipe, open_parents(recipe))
+
+
+def test_differences_that_do_not_stop_are_noted(pair):
+    (pair[1] / "chat_template.jinja").write_text("other")
+    _change_config(pair[1], eos_token_id=3)
+    told = _told(_slerp(*pair, parameters={"t": 0.5, "density": 1}))
+    assert {level for level, _ in told} == {"note"}
+    text = " | ".join(text for _, text in told)
+    for part in ("chat templates differ", "eos_token_id is '0'", "density is not used by slerp"):
+        assert part in text
+
+
+def test_other_dtypes_are_noted(pair, tmp_path):
+    half = write_llama(tmp_path / "half", seed=5, dtype=torch.bfloat16)
+    _assert_told(_slerp(pair[0], half), "note", "is stored as F32, ")
+
+
+def test_all_faults_stand_in_one_message(pair, write_recipe, tmp_path):
+    _change_config(pair[1], architectures=["MistralForCausalLM"], head_dim=4)
+    _change_config(pair[0], head_dim=8)
+    a, b = map(str, pair)
+    models = [{"model": a}, {"model": b}]
+    recipe = write_recipe(
+        merge_method="slerp", base_model=a, models=models, parameters={"t": [2, 0, 0]}
+    )
+    with pytest.raises(UsageError, match="found 4 reasons against it: ") as told:
+        merge(str(recipe), tmp_path / "out")
+    assert all(part in str(told.value) for part in ("Mistral", "head_dim", "3 values", "between 0"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_partial_merge_takes_from_the_base_what_does_not_fit(pair, write_recipe, tmp_path):
+    tensors = load_file(pair[1] / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(5)
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, pair[1] / "model.safetensors")
+    a, b = map(str, pair)
+    recipe = write_recipe(
+        merge_method="slerp",
+        base_model=a,
+        models=[{"model": a}, {"model": b}],
+        parameters={"t": 1.0},
+    )
+    with pytest.raises(UsageError, match="2 reasons against it"):
+        merge(str(recipe), tmp_path / "out")
+    findings = merge(str(recipe), tmp_path / "out", partial=True)
+    assert [finding.level for finding in findings] == ["note", "note"]
+    base, merged = (
+        load_file(pair[0] / "model.safetensors"),
+        load_file(tmp_path / "out" / "model.safetensors"),
+    )
+    for name, tensor in merged.items():
+        fits = name not in {"model.norm.weight", "model.layers.0.mlp.up_proj.weight"}
+        assert torch.equal(tensor, tensors[name] if fits else base[name])
