@@ -156,7 +156,7 @@ def _records(path: Path) -> Iterable[Any]:
     """Return the raw records of a file by its ending."""
     ending = path.suffix.lower()
     if ending == ".jsonl":
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line.strip()]
     if ending == ".json":
         value = json.loads(path.read_text("utf-8"))
         return value if isinstance(value, list) else [value]
