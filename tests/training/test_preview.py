@@ -39,9 +39,7 @@ def test_the_preview_shows_what_counts_and_what_is_there_twice(recipe, tiny_toke
 
 
 def test_the_plan_counts_steps_as_the_trainer_will(recipe, tiny_model, tiny_tokenizer):
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(tiny_model)
+    config = json.loads((tiny_model / "config.json").read_text("utf-8"))
     prepared = prepare(recipe, NOTHING, tiny_tokenizer)
     (plan,) = plan_stages(prepared, recipe, config, 30_000, 1e12)
     assert (plan.rows, plan.effective_batch) == (31, 8)

@@ -91,6 +91,12 @@ def test_held_out_loss_is_reported_and_training_lowers_the_loss(whole_run):
     assert results[0].figures["train_loss"] < math.log(259)
 
 
+def test_an_adapter_names_its_model_as_the_recipe_does(whole_run, tiny_model):
+    out, _ = whole_run
+    config = json.loads((out / "Instruct-CPT" / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == str(tiny_model)
+
+
 def test_weights_are_saved_as_bf16(whole_run):
     out, _ = whole_run
     assert {t.dtype for t in weights(out / "Instruct-CPT").values()} == {torch.bfloat16}

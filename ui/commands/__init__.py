@@ -28,7 +28,19 @@ def build(*, debug: bool = False) -> Callable[..., Any]:
 
 def application(*, debug: bool = False) -> typer.Typer:
     """Return the Typer application; nothing heavy is imported until a command runs."""
-    from ui.commands import design, env, measure, models, render, reproduce
+    from ui.commands import (
+        design,
+        distill,
+        env,
+        evaluate,
+        ingest,
+        measure,
+        merge,
+        models,
+        render,
+        reproduce,
+        train,
+    )
     from ui.commands.text import TextCommand
 
     app = typer.Typer(
@@ -43,6 +55,11 @@ def application(*, debug: bool = False) -> typer.Typer:
     app.command("render", cls=TextCommand)(render.render)
     app.command("reproduce")(reproduce.reproduce)
     app.command("measure")(measure.measure)
+    app.command("ingest")(ingest.ingest)
+    app.command("distill")(distill.distill)
+    app.command("train")(train.train)
+    app.command("merge")(merge.merge)
+    app.command("evaluate")(evaluate.evaluate)
     app.add_typer(models.application(), name="models")
     app.command("env")(env.env)
     return app
