@@ -24,8 +24,6 @@ from orbweave.records import Measurement, Targets
 __all__ = ["CRITERIA", "Judgement", "judge", "measured_means", "misses", "stop_reason"]
 
 CRITERIA = ("depth", "creativity", "clarity", "quantitative")
-_GROUNDING = 0.6
-"""Share of an advice's words that concept, prompt or the form's examples must hold."""
 _STANDING_ADVICE: Mapping[str, str] = {
     "depth": "Say how the parts join and how they change from one side to the other.",
     "creativity": "Join two structures in one place instead of showing them side by side.",
@@ -191,7 +189,7 @@ async def _advice(
         whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"][:2]
         advice = " ".join(whole)
         usable = not faults_of(advice, min_words=6, max_words=70, echo_of=echoes)
-        if usable and share_held(advice, [*fields.values(), *echoes]) >= _GROUNDING:
+        if usable and share_held(advice, [*fields.values(), *echoes]) >= team.critique.grounding:
             return advice
     weakest = min(CRITERIA, key=lambda name: scores[name])
     standing = f"{_STANDING_ADVICE[weakest]} (standing advice on {weakest}: the model gave none)"

@@ -33,8 +33,8 @@ _MIN_WORDS, _MAX_WORDS = 24, 54
 """Length of a prompt: a text encoder with the usual window of 77 tokens reads some 54 words."""
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
-_GROUNDING = 0.5
-"""Share of a prompt's words that its notes, or the forms' own examples, must hold."""
+_MIN_SHARED = 2
+"""Words of content a prompt must share with its concept and notes, whoever wrote it."""
 
 
 class Draft(NamedTuple):
@@ -175,7 +175,8 @@ async def _paragraph(
         if but_not and _alike(text, but_not) > _UNCHANGED:
             faults.append("hardly changed")
         told = [*fields.values(), *(e.reply for e in form.examples)]
-        if share_held(text, told) < _GROUNDING:
+        strays = share_held(text, told) < form.grounding
+        if strays or shared_words(text, " ".join(fields.values())) < _MIN_SHARED:
             faults.append("strays from the notes")
         if not faults:
             return text, ()

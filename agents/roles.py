@@ -20,8 +20,20 @@ from agents.voice import Job
 from orbweave.errors import UsageError, shown
 from orbweave.records import SCALES, Domain, Record, Scale
 
-__all__ = ["TEAMS", "Example", "Expert", "Form", "Palette", "StopRule", "Team", "load_team"]
+__all__ = [
+    "FORMS",
+    "TEAMS",
+    "Example",
+    "Expert",
+    "Form",
+    "Palette",
+    "StopRule",
+    "Team",
+    "load_team",
+]
 
+FORMS = ("principle", "look", "prompt", "revision", "critique")
+"""The forms of a team, by the names of their fields."""
 TEAMS = Path(__file__).with_name("teams")
 """The shipped teams."""
 
@@ -44,6 +56,9 @@ class Form(Record):
     """How the reply must begin."""
     examples: tuple[Example, ...] = ()
     """Shown as earlier turns; a model trained on the form needs none."""
+    grounding: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Share of a free reply's words that its fields or the examples must hold; the untuned
+    model of 135M writes about something else otherwise."""
     tries: Annotated[int, Field(ge=1, le=5)] = 2
     """Attempts, each with its own seed, before the frame steps in."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 80
@@ -155,7 +170,26 @@ class Team(Record):
     critique: Form
     """Concept, prompt and measurements -> scores and advice."""
     palette: Palette
+    trained: tuple[str, ...] = ()
+    """References of models that were trained on these very forms: they need no examples."""
     stop: StopRule = StopRule()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model the team speaks with, once, in the order of speaking."""
+        spoken = [expert.model for expert in self.experts]
+        return tuple(dict.fromkeys([*spoken, self.engineer_model, self.critic_model]))
+
+    def without_examples(self) -> Team:
+        """Return the team as trained models are asked: no worked examples, words set free.
+
+        What they write of a design is new by intent; that it shares a few words with what it
+        was given is checked all the same.
+        """
+        free = {"examples": (), "grounding": 0.0}
+        return self.model_copy(
+            update={name: getattr(self, name).model_copy(update=free) for name in FORMS}
+        )
 
     def expert(self, domain: Domain) -> Expert:
         """Return the expert of a domain.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from training.recipe import Recipe
@@ -49,7 +49,7 @@ class StagePlan:
 def plan_stages(
     prepared: Sequence[PreparedStage],
     recipe: Recipe,
-    config: Any,
+    config: Mapping[str, Any],
     weights: int,
     flops: float,
     processes: int = 1,
@@ -89,7 +89,7 @@ def plan_table(plans: Sequence[StagePlan]) -> list[str]:
 def _plan(
     stage: PreparedStage,
     recipe: Recipe,
-    config: Any,
+    config: Mapping[str, Any],
     weights: int,
     flops: float,
     processes: int,
@@ -105,7 +105,7 @@ def _plan(
     per_token = weights * (_STEP_FLOPS[kind] + _REFERENCE_SHARE[settings.method])
     learning = weights if recipe.adapter is None else _lora_weights(recipe.adapter.rank, config)
     row_tokens = settings.max_length if packed else stage.tokens / max(1, rows)
-    activations = settings.batch * row_tokens * config.num_hidden_layers * config.hidden_size
+    activations = settings.batch * row_tokens * config["num_hidden_layers"] * config["hidden_size"]
     held = weights * (2 if recipe.adapter else 0) + learning * _ADAM_BYTES
     return StagePlan(
         name=stage.name,
@@ -123,20 +123,15 @@ def _plan(
     )
 
 
-def _lora_weights(rank: int, config: Any) -> int:
+def _lora_weights(rank: int, config: Mapping[str, Any]) -> int:
     """Return the weights of adapters on all seven linear layers of a Llama block."""
-    hidden, middle = config.hidden_size, config.intermediate_size
-    heads = config.num_attention_heads
-    kv = hidden * getattr(config, "num_key_value_heads", heads) // heads
+    hidden, middle = config["hidden_size"], config["intermediate_size"]
+    heads = config["num_attention_heads"]
+    kv = hidden * config.get("num_key_value_heads", heads) // heads
     sides = 2 * (hidden + hidden) + 2 * (hidden + kv) + 3 * (hidden + middle)
-    return int(rank * sides * config.num_hidden_layers)
+    return int(rank * sides * config["num_hidden_layers"])
 
 
 def _time(hours: float) -> str:
     minutes = round(hours * 60)
     return f"{minutes} min" if minutes < 120 else f"{hours:.1f} h"
-
-
-def as_json(plans: Sequence[StagePlan]) -> list[dict[str, Any]]:
-    """Return the plan as JSON values."""
-    return [asdict(plan) for plan in plans]

@@ -273,8 +273,17 @@ def _save(target: Path, model: Any, tokenizer: Any, facts: dict[str, Any], recip
     with build_folder(target, force=True) as folder:
         model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+        _name_base(folder / "adapter_config.json", recipe.model)
         write_text(folder / "README.md", model_card(facts, recipe))
         write_text(folder / PROVENANCE, json.dumps(facts, indent=2) + "\n")
+
+
+def _name_base(config: Path, model: str) -> None:
+    """Let an adapter name its model as the recipe does, not by a folder of this machine."""
+    if config.is_file():
+        settings = json.loads(config.read_text("utf-8"))
+        settings["base_model_name_or_path"] = model
+        write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
 
 
 def _provenance(folder: Path) -> dict[str, Any]:

@@ -257,20 +257,20 @@ class _Run:
 
 
 def team_with(team: Team, model: str | None) -> Team:
-    """Return the team with every speaker on `model`; None changes nothing."""
-    if model is None:
-        return team
-    experts = tuple(expert.model_copy(update={"model": model}) for expert in team.experts)
-    return team.model_copy(
-        update={"experts": experts, "engineer_model": model, "critic_model": model}
-    )
+    """Return the team with every speaker on `model`, None for the team's own.
+
+    Models that were trained on the team's forms are shown no worked examples.
+    """
+    if model is not None:
+        experts = tuple(expert.model_copy(update={"model": model}) for expert in team.experts)
+        models = {"experts": experts, "engineer_model": model, "critic_model": model}
+        team = team.model_copy(update=models)
+    return team.without_examples() if set(team.models) <= set(team.trained) else team
 
 
 def models_of(team: Team, model: str | None) -> list[str]:
     """Return every model the team speaks with once, in the order of speaking."""
-    team = team_with(team, model)
-    spoken = [expert.model for expert in team.experts]
-    return list(dict.fromkeys([*spoken, team.engineer_model, team.critic_model]))
+    return list(team_with(team, model).models)
 
 
 def write_record(record: Design, folder: Path) -> None:

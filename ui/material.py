@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from training.items import Material
 
-__all__ = ["FORMS", "team_material"]
-
-FORMS = ("principle", "look", "prompt", "revision", "critique")
+__all__ = ["team_material"]
 
 
 def team_material(team: str = "default") -> Material:
@@ -18,11 +16,11 @@ def team_material(team: str = "default") -> Material:
         UsageError: there is no such team.
     """
     from agents.knowledge import read_facts
-    from agents.roles import load_team
+    from agents.roles import FORMS, load_team
 
-    known = load_team(team)
+    known = load_team(team).without_examples()
     facts = {fact.id: fact for fact in read_facts()}
     fields = {expert.domain: expert.field for expert in known.experts}
-    forms = {name: getattr(known, name).model_copy(update={"examples": ()}) for name in FORMS}
+    forms = {name: getattr(known, name) for name in FORMS}
     domains = {fact.domain: fields[fact.expert] for fact in facts.values()}
     return Material(forms=forms, facts=facts, fields=domains)

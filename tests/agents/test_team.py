@@ -134,7 +134,7 @@ async def test_one_round_is_one_prompt_one_rendering_one_critique() -> None:
 async def test_turns_say_who_spoke_with_which_model_and_how_much() -> None:
     talk = await _talk(FakeEngine(_obedient))
     assert [turn.index for turn in talk.turns] == [0, 1, 2, 3]
-    assert {turn.model for turn in talk.turns} == {"base"}
+    assert {turn.model for turn in talk.turns} == {"generalist"}
     assert all(turn.n_tokens > 0 for turn in talk.turns)
 
 
@@ -349,7 +349,7 @@ async def test_roles_with_one_model_share_its_engine() -> None:
         _BRIEF, engine_for=engine_for, knowledge=Knowledge(_facts(), hashed_words),
         structure_for=lambda prompt, seed: None, render=_Studio(),
     )  # fmt: skip
-    assert made == ["base"]
+    assert made == ["generalist"]
 
 
 async def test_cancelling_the_task_stops_every_speaker_within_a_token() -> None:

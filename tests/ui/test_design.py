@@ -114,7 +114,7 @@ def test_force_replaces_an_earlier_design_and_nothing_else(tmp_path, order, shop
 def test_one_model_for_all_replaces_every_speakers_own():
     team = load_team()
     assert models_of(team, "other") == ["other"]
-    assert models_of(team, None) == ["base"]
+    assert models_of(team, None) == ["generalist"]
 
 
 def test_engines_are_closed_after_a_failure(tmp_path, order, shop):

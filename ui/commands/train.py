@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,8 +73,6 @@ def train(
 
 
 def _plan(recipe: Recipe, answer: Answer) -> None:
-    from transformers import AutoConfig
-
     from orbweave.models import resolve
     from orbweave.weights import count_parameters, weight_files
     from training.plan import plan_stages, plan_table
@@ -83,7 +82,7 @@ def _plan(recipe: Recipe, answer: Answer) -> None:
 
     model = resolve(recipe.model, on_progress=answer.note)
     prepared = prepare(recipe, team_material(), load_tokenizer(model, _template(recipe, answer)))
-    config = AutoConfig.from_pretrained(model, local_files_only=True)
+    config = json.loads((model / "config.json").read_text("utf-8"))
     weights = count_parameters(weight_files(model))
     plans = plan_stages(prepared, recipe, config, weights, machine_flops())
     for line in plan_table(plans):
