@@ -17,7 +17,7 @@ from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.motifs import FAMILIES
 from orbweave.records import Combination, Motif, Structure
 
-__all__ = ["Embed", "choose_structure"]
+__all__ = ["APART", "Embed", "choose_structure"]
 
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 """Texts to unit vectors, shape (n, d)."""
@@ -37,11 +37,13 @@ GROUND_SYNONYMS = {
     "pale": "cream", "light": "white", "turquoise": "teal", "deep green": "dark green",
 }  # fmt: skip
 MEETINGS: tuple[tuple[Combination, str], ...] = (
-    ("overlay", r"\bover\b|on top of|overl(aid|ay)|crossed by|wrapped in"),
     ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
     ("half", r"\bhal(f|ves)\b|\bsplit in (two|half)"),
     ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
 )
+OVERLAY = r"\bover\b|on top of|overl(?:aid|ay)\w*(?: by| with)?|crossed by|wrapped in"
+"""Lays one motif over the other where it stands between their names: "a web over leaf veins",
+not "a membrane over water"."""
 CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into)\b"
 APART: tuple[Combination, ...] = ("half", "inclusion", "graded")
 """How two motifs meet where the words do not say."""
@@ -69,13 +71,25 @@ def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
     if len(names) == 2:
         # Two nets on top of each other hide both, so that is left to those who ask for it.
         apart = APART[int(rng.integers(len(APART)))]
-        combine = next((c for c, words in MEETINGS if re.search(words, text)), apart)
+        said = next((c for c, words in MEETINGS if re.search(words, text)), apart)
+        combine = "overlay" if _lies_over(text, names) else said
     return Structure(
         motifs=tuple(_motif(name, text, rng) for name in names),
         combine=combine,
         look=_look(text, names),
         seed=seed,
     )
+
+
+def _lies_over(text: str, names: list[str]) -> bool:
+    """Whether the words lay one of two motifs over the other."""
+    for match in re.finditer(OVERLAY, text):
+        before = _named(re.split(r"[,.;:()]", text[: match.start()])[-1])
+        after = _named(re.split(r"[,.;:()]", text[match.end() :])[0])
+        pairs = ((names[0], names[1]), (names[1], names[0]))
+        if any(one in before and other in after for one, other in pairs):
+            return True
+    return False
 
 
 def _rank(clauses: list[str], embed: Embed) -> list[tuple[float, str]]:

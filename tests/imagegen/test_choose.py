@@ -3,7 +3,7 @@
 import pytest
 
 from agents.embedding import MiniLM
-from imagegen.choose import choose_structure
+from imagegen.choose import APART, choose_structure
 from imagegen.motifs import FAMILIES
 
 EMBED = MiniLM()
@@ -37,6 +37,8 @@ def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -
         ("half spider web, half leaf veins", {"half"}),
         ("spider web grading into leaf veins", {"graded"}),
         ("spider web and leaf veins", {"half", "inclusion", "graded"}),
+        ("a membrane over water with a spider web, leaf veins beside it", set(APART)),
+        ("spider web, leaf veins, and no line crosses over another", set(APART)),
     ],
 )
 def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
