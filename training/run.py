@@ -174,7 +174,8 @@ class _State(NamedTuple):
 
 def _head(plan: PreparedStage, recipe: Recipe) -> dict[str, Any]:
     """Return what decides a stage's result, apart from its parent."""
-    return {
+    template = {"chat_template": recipe.chat_template} if recipe.chat_template else {}
+    return template | {
         "name": plan.name,
         "recipe": recipe.name,
         "stage": plan.stage.model_dump(),
