@@ -14,10 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from orbweave.errors import UsageError
 from orbweave.records import Record
-from orbweave.weights import hash_weights
-from training.benchmark import GENERAL, GENERAL_TEXT, Benchmark, Question, Text
-from training.reply import read_reply
-from training.statistics import (
+from orbweave.statistics import (
     mcnemar,
     mean_of_sets,
     mean_of_sets_interval,
@@ -26,6 +23,9 @@ from training.statistics import (
     relative_gain,
     wilson,
 )
+from orbweave.weights import hash_weights
+from training.benchmark import GENERAL, GENERAL_TEXT, Benchmark, Question, Text
+from training.reply import read_reply
 
 __all__ = [
     "MEAN",

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from orbweave.errors import UsageError
+from orbweave.statistics import mean_of_sets_interval, wilson
 from training.benchmark import Benchmark, Question, Text
 from training.evaluation import (
     Answered,
@@ -20,7 +21,6 @@ from training.evaluation import (
     evaluate,
     retention,
 )
-from training.statistics import mean_of_sets_interval, wilson
 
 # Benchmark, domain, type, category and which of two models is right.
 ANSWERS = [

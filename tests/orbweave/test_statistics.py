@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from training.statistics import (
+from orbweave.statistics import (
     mcnemar,
     mean_of_sets,
     mean_of_sets_interval,
