@@ -6,8 +6,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
-__all__ = ["Array", "Canvas", "Cells", "Relief", "canvas", "cells", "ridge", "strands", "waves"]
+__all__ = [
+    "Array",
+    "Canvas",
+    "Cells",
+    "Relief",
+    "blur",
+    "canvas",
+    "cells",
+    "moved",
+    "ridge",
+    "strands",
+    "waves",
+]
 
 Array = NDArray[np.floating[Any]]
 """float32 by intent; numpy's own rules decide when a float64 slips in."""
@@ -62,6 +75,38 @@ def canvas(size_px: int, extent: float | None = None) -> Canvas:
     axis = ((np.arange(size_px, dtype=np.float32) + 0.5) / size_px - 0.5) * np.float32(extent)
     x, y = np.meshgrid(axis, -axis)
     return Canvas(x, y, extent, extent / size_px)
+
+
+def _coarse(n: int, factor: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Blocks of a row of n pixels: the two nearest to each pixel, and the share of the second."""
+    at = np.maximum((np.arange(n, dtype=np.float32) + 0.5) / factor - 0.5, 0)
+    first = at.astype(np.int64)
+    return first, np.minimum(first + 1, -(-n // factor) - 1), (at - first).astype(np.float32)
+
+
+def blur(a: Array, sigma_px: float) -> Array:
+    """Gaussian blur of a square (size, size); a wide one on a coarser grid, for speed."""
+    factor = int(np.clip(sigma_px / 1.4, 1, 8))
+    if factor == 1:
+        return np.asarray(gaussian_filter(a, sigma_px, mode="nearest", truncate=2.5))
+    n = len(a)
+    whole = np.pad(a, (0, -n % factor), mode="edge")
+    blocks = whole.reshape(len(whole) // factor, factor, -1, factor).mean((1, 3))
+    # Block means and the straight lines between them blur as well: about 0.5 blocks.
+    sigma = np.sqrt((sigma_px / factor) ** 2 - 0.25)
+    blocks = gaussian_filter(blocks, sigma, mode="nearest", truncate=3)
+    i, j, share = _coarse(n, factor)
+    rows = blocks[i] + (blocks[j] - blocks[i]) * share[:, None]
+    left: Array = rows[:, i]
+    return left + (rows[:, j] - left) * share
+
+
+def moved(a: Array, right: float, down: float) -> Array:
+    """A square picture moved by whole pixels (rounded); its border is drawn out."""
+    n = np.arange(len(a))
+    rows = np.clip(n - round(down), 0, len(a) - 1)
+    columns = np.clip(n - round(right), 0, len(a) - 1)
+    return a[rows][:, columns]
 
 
 def waves(x: Array, y: Array, wavelength: float, rng: np.random.Generator, n: int = 5) -> Array:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.motifs import FAMILIES
-from orbweave.records import Combination, Motif, Structure
+from orbweave.records import Combination, Light, Motif, Structure
 
 __all__ = ["APART", "Embed", "choose_structure"]
 
@@ -56,17 +56,35 @@ DISORDER = ((r"\bregular|even(ly)?\b|perfect|uniform|ordered", 0.08),
             (r"irregular|random|tangle|disorder|uneven|wild", 0.8))  # fmt: skip
 DIRECTIONS = ((r"horizontal", 0.0), (r"vertical|upright", 90.0),
               (r"falling diagonal", 135.0), (r"diagonal|oblique|slanted", 45.0))  # fmt: skip
+LIGHTS: tuple[tuple[Light, str], ...] = (
+    ("electron", r"(?:tinted |false-coloured |scanning )*electron (?:micrograph|microscop\w+)"
+                 r"(?: image| picture)?|\bsem (?:image|picture|micrograph)|\bsem\b"),
+    ("raking", r"(?:soft |low |warm |cool )*\b(?:raking|grazing) (?:side )?light"
+               r"(?: that reveals relief)?|(?:with )?\blong (?:\w+ )?shadows"
+               r"|(?<!soft )(?<!even )\b(?:low |warm |cool |strong )*side[- ]light(?:ing)?\b"
+               r"|\blow (?:\w+ )?(?:sun|light)\b(?!.{0,3}from behind)"
+               r"(?: from (?:one|the) (?:side|left|right))?"),
+    ("backlit", r"\bback-?(?:lit|light(?:ing)?)\b|\btransmitted light|\bagainst the light"
+                r"|(?:\w*lit|light|sun|glow\w*)(?: in light)? from behind"),
+    ("glossy", r"\b(?:wet|gloss[yi]?\w*|glisten\w*|polished|dewy?)\b"
+               r"|\bshiny (?:surface|finish)|\b(?:bright|sharp) highlights"),
+    ("soft", r"\b(?:soft|even|flat|diffuse|studio|overcast)(?: \w+){0,2} (?:day)?light\b"),
+    ("backlit", r"\btranslucen\w+"),
+)  # fmt: skip
+"""Words for each light, the most telling first: a translucent film in soft light is softly lit."""
+DENIED = r"\b(?:no|not|without|never)\s+[\w-]+"
 
 
 def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
     """Return the structure seed a prompt asks for; the same words and seed, the same one."""
     rng = np.random.default_rng([seed, *prompt.encode()[:256]])
-    clauses = [c.strip() for c in re.split(CLAUSE_ENDS, prompt) if c.strip()]
+    light, unlit = _light(prompt)
+    clauses = [c.strip() for c in re.split(CLAUSE_ENDS, unlit) if c.strip()]
     ranked = _rank(clauses or [prompt], embed)
     names = [ranked[0][1]]
     if len(ranked) > 1 and ranked[1][0] >= SECOND_MOTIF:
         names.append(ranked[1][1])
-    text = prompt.lower().replace("mother of pearl", "nacre").replace("mother-of-pearl", "nacre")
+    text = unlit.lower().replace("mother of pearl", "nacre").replace("mother-of-pearl", "nacre")
     combine: Combination = "single"
     if len(names) == 2:
         # Two nets on top of each other hide both, so that is left to those who ask for it.
@@ -77,8 +95,22 @@ def choose_structure(prompt: str, seed: int, embed: Embed) -> Structure:
         motifs=tuple(_motif(name, text, rng) for name in names),
         combine=combine,
         look=_look(text, names),
+        light=light,
         seed=seed,
     )
+
+
+def _light(prompt: str) -> tuple[Light, str]:
+    """The light a prompt asks for, else soft, and the prompt without words for light.
+
+    "Soft even light" says nothing of an even pattern, nor "against the light" of the ground.
+    """
+    said = re.sub(DENIED, " ", prompt.lower())
+    light: Light = next((name for name, words in LIGHTS if re.search(words, said)), "soft")
+    unlit = prompt
+    for _, words in LIGHTS:
+        unlit = re.sub(words, " ", unlit, flags=re.IGNORECASE)
+    return light, unlit
 
 
 def _lies_over(text: str, names: list[str]) -> bool:

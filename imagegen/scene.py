@@ -11,9 +11,12 @@ from scipy.ndimage import gaussian_filter
 from imagegen.canvas import Array, Canvas, Relief, canvas, waves
 from imagegen.looks import GROUNDS, LOOKS, MATERIALS, flat, ink_of, parse_look, shade
 from imagegen.motifs import FAMILIES, draw_motif, random_motif
-from orbweave.records import COMBINATIONS, Structure
+from orbweave.records import COMBINATIONS, LIGHTS, Structure
 
-__all__ = ["compose", "lit_picture", "random_structure", "seed_picture"]
+__all__ = ["compose", "lit_picture", "random_structure", "seed_picture", "training_pair"]
+
+LIGHT_SHARES = (0.35, *(0.65 / (len(LIGHTS) - 1),) * (len(LIGHTS) - 1))
+"""How often random structures stand in each light; soft, the default, most."""
 
 
 class Composition(NamedTuple):
@@ -95,12 +98,27 @@ def seed_picture(structure: Structure, size_px: int) -> NDArray[np.uint8]:
 
 
 def lit_picture(structure: Structure, size_px: int, extent: float) -> NDArray[np.uint8]:
-    """Draw a structure as a lit micrograph: a training sample. (size, size, 3) uint8."""
+    """Draw a structure in its light: a training sample. (size, size, 3) uint8."""
+    return training_pair(structure, size_px, extent)[1]
+
+
+def training_pair(
+    structure: Structure, size_px: int, extent: float
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw a structure in flat colours and in its light, each (size, size, 3) uint8.
+
+    Args:
+        structure: Its seed decides every accident.
+        size_px: Side of the pictures.
+        extent: Side of the view, in pixels of a 256-pixel picture.
+    """
     c = canvas(size_px, extent)
     rng = np.random.default_rng(structure.seed)
-    composition = compose(c, structure, rng)
+    relief, owner = compose(c, structure, rng)
     look = parse_look(structure.look)
-    return shade(c, composition.relief, ink_of(look, composition.owner), look, rng)
+    return flat(relief, ink_of(look, owner), look), shade(
+        c, relief, owner, look, structure.light, rng
+    )
 
 
 def _random_look(rng: np.random.Generator, families: list[str], two: bool) -> str:
@@ -121,7 +139,7 @@ def _random_look(rng: np.random.Generator, families: list[str], two: bool) -> st
 def random_structure(
     rng: np.random.Generator, *, double_share: float = 0.3, scale: float = 1.0
 ) -> Structure:
-    """Draw one or two random motifs with a look, families evenly."""
+    """Draw one or two random motifs with a look and a light, families evenly."""
     two = rng.uniform() < double_share
     families = [str(f) for f in rng.choice(list(FAMILIES), 2 if two else 1, replace=False)]
     if two and "diatom_pores" in families and rng.uniform() < 0.7:
@@ -134,4 +152,6 @@ def random_structure(
         combine=str(rng.choice(COMBINATIONS[1:])) if two else "single",  # type: ignore[arg-type]
         look=look,
         seed=int(rng.integers(2**31)),
+        # Drawn last, so that a generator's geometries stay what they were before there was light.
+        light=LIGHTS[int(rng.choice(len(LIGHTS), p=LIGHT_SHARES))],
     )

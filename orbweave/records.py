@@ -18,6 +18,7 @@ from orbweave.errors import ConceptError, shown
 __all__ = [
     "COMBINATIONS",
     "DOMAINS",
+    "LIGHTS",
     "MAX_CONCEPT_CHARS",
     "SCALES",
     "Brief",
@@ -27,6 +28,7 @@ __all__ = [
     "Design",
     "Domain",
     "ImagePrompt",
+    "Light",
     "Measurement",
     "Motif",
     "PhraseOrigin",
@@ -49,6 +51,8 @@ Scale = Literal["microstructure", "component", "architecture", "urban"]
 SCALES: tuple[Scale, ...] = ("microstructure", "component", "architecture", "urban")
 Combination = Literal["single", "overlay", "inclusion", "half", "graded"]
 COMBINATIONS: tuple[Combination, ...] = ("single", "overlay", "inclusion", "half", "graded")
+Light = Literal["soft", "raking", "backlit", "electron", "glossy"]
+LIGHTS: tuple[Light, ...] = ("soft", "raking", "backlit", "electron", "glossy")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -164,6 +168,8 @@ class Structure(Record):
     combine: Combination = "single"
     look: str = "golden on black"
     """A name in `imagegen.looks.LOOKS`."""
+    light: Light = "soft"
+    """How the words ask for it to be lit; a seed picture is flat in every light."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")

@@ -1,12 +1,30 @@
 """Structure seeds chosen from words, with the real sentence model."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from agents.embedding import MiniLM
-from imagegen.choose import APART, choose_structure
+from imagegen.captions import LIGHT_PHRASES
+from imagegen.choose import APART, Embed, choose_structure
 from imagegen.motifs import FAMILIES
 
-EMBED = MiniLM()
+
+def remembering(embed: Embed) -> Embed:
+    """The same vectors, each text embedded once for the whole file."""
+    known: dict[str, np.ndarray] = {}
+
+    def look_up(texts: Sequence[str]) -> np.ndarray:
+        new = [t for t in dict.fromkeys(texts) if t not in known]
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[t] for t in texts])
+
+    return look_up
+
+
+EMBED = remembering(MiniLM())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -74,6 +92,44 @@ def test_two_motifs_may_have_two_colours(prompt: str, look: str) -> None:
 )
 def test_colours_in_the_words_become_the_look(prompt: str, look: str) -> None:
     assert choose_structure(prompt, 0, EMBED).look == look
+
+
+@pytest.mark.parametrize(
+    ("light", "phrase"),
+    [(light, phrase) for light in LIGHT_PHRASES for phrase in LIGHT_PHRASES[light]],
+)
+def test_every_phrase_of_the_captions_sets_its_light_and_nothing_else(light, phrase) -> None:
+    plain = choose_structure("golden orb web on navy", 0, EMBED)
+    lit = choose_structure(f"golden orb web on navy, {phrase}", 0, EMBED)
+    assert (lit.light, lit.look) == (light, "golden on navy")
+    assert [m.family for m in lit.motifs] == [m.family for m in plain.motifs]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "light"),
+    [
+        ("golden orb web on black", "soft"),
+        ("nacre bricks, deep matt green, no gloss", "soft"),
+        ("a translucent silk film, soft studio light", "soft"),
+        ("a thin translucent silk film", "backlit"),
+        ("leaf veins against the light", "backlit"),
+        ("honeycomb, low golden light from behind", "backlit"),
+        ("Straight section of nacre bricks. Raking light, plain white surroundings.", "raking"),
+        ("wood cells, low sun from the left", "raking"),
+        ("honeycomb under an electron microscope", "electron"),
+        ("SEM of diatom frustule", "electron"),
+        ("a sponge of bone, wet and glossy, without long shadows", "glossy"),
+    ],
+)
+def test_words_set_the_light_and_else_it_is_soft(prompt: str, light: str) -> None:
+    assert choose_structure(prompt, 0, EMBED).light == light
+
+
+def test_words_for_light_are_not_taken_for_the_pattern_or_the_ground() -> None:
+    even = choose_structure("golden honeycomb against the light, soft even light", 0, EMBED)
+    plain = choose_structure("golden honeycomb", 0, EMBED)
+    assert even.look == plain.look
+    assert even.motifs[0].irregularity >= 0.2
 
 
 def test_words_for_size_and_direction_set_the_numbers() -> None:
