@@ -83,8 +83,13 @@ class Adapter:
 
     def rank_and_columns(self, target: str) -> tuple[int, int]:
         """Return the shape of A: rank, and width of the weight it changes."""
-        rank, columns = self.tensors[self.factors[target]["lora_A"]].shape
-        return rank, columns
+        shape = self.tensors[self.factors[target]["lora_A"]].shape
+        if len(shape) != 2:
+            raise ModelError(
+                f"wanted a matrix for lora_A of {target} in {self.folder}, found {shape}; "
+                "the adapter is damaged, use another"
+            )
+        return shape[0], shape[1]
 
     def scale(self, target: str) -> float:
         """Return what the product B A is multiplied by."""

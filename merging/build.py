@@ -13,14 +13,14 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from merging.adapter import open_adapter
 from merging.card import Ancestor
 from merging.compatibility import Finding, check, needs_mergekit
-from merging.folder import write_merge
+from merging.folder import GEOMETRY_FILE, write_merge
 from merging.parent import Parent, open_parent
 from merging.plan import Step, plan
 from merging.recipe import PROFILES, Input, Recipe, load_recipe
@@ -36,14 +36,24 @@ from orbweave.models import (
 )
 from orbweave.paths import CACHE_VARIABLE, cache_root
 
-__all__ = ["Preview", "merge", "open_parents", "preview", "recipe_of", "resolve_model"]
+__all__ = [
+    "Preview",
+    "merge",
+    "open_models",
+    "open_parents",
+    "preview",
+    "recipe_of",
+    "resolve_model",
+]
 
 _log = logging.getLogger(__name__)
 
 Tell = Callable[[str], None]
-_BUILD = 1
+_BUILD = 2
 """Raised when the same recipe shall give a different folder."""
 _MANIFEST = "manifest.json"
+_NOTES = {_MANIFEST, GEOMETRY_FILE}
+"""Files about a model, which do not make it another one."""
 _SMALL_BYTES = 1 << 24
 """Files up to this size are hashed each time; the hashes of larger ones are remembered."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -145,6 +155,8 @@ def recipe_of(ref: ModelRef | str) -> Recipe:
             f"wanted a merge recipe, got the model {ref}; give a YAML file or "
             "slerp(MODEL, MODEL, t=0.4)"
         )
+    if ref.name == "steered":
+        return _steered_recipe(ref)
     first, second = map(str, ref.parents)
     options = dict(ref.options)
     profile = options.get("profile", "constant")
@@ -158,13 +170,44 @@ def recipe_of(ref: ModelRef | str) -> Recipe:
     )
 
 
+def _steered_recipe(ref: ModelRef) -> Recipe:
+    """Return the recipe of `steered(...)`: SLERP of two models, the spherical mean of more."""
+    names = list(map(str, ref.parents))
+    given = [float(weight) for _, weight in ref.options]
+    # Nine digits: 2 to 1 and 0.5 to 0.25 are one model, and one folder of the cache.
+    weights = [round(weight / sum(given), 9) for weight in given]
+    if len(names) == 2:
+        return Recipe(
+            merge_method="slerp",
+            base_model=names[0],
+            models=tuple(Input(model=name) for name in names),
+            parameters={"t": weights[1]},
+        )
+    return Recipe(
+        merge_method="karcher",
+        models=tuple(
+            Input(model=name, parameters={"weight": weight})
+            for name, weight in zip(names, weights, strict=True)
+        ),
+    )
+
+
 def open_parents(recipe: Recipe, on_progress: Tell = lambda _: None) -> dict[str, Parent]:
     """Read the headers of every model of a recipe, by its name there.
 
     Raises:
         UsageError, ModelError: a model is missing or damaged; tells of every one.
     """
-    return _open_parents(recipe, on_progress, frozenset())
+    return open_models(recipe.model_names(), on_progress)
+
+
+def open_models(names: Sequence[str], on_progress: Tell = lambda _: None) -> dict[str, Parent]:
+    """Read the headers of models, by the references they are asked for.
+
+    Raises:
+        UsageError, ModelError: a model is missing or damaged; tells of every one.
+    """
+    return _open_models(names, on_progress, frozenset())
 
 
 def _resolve(ref: ModelRef, on_progress: Tell, within: frozenset[str]) -> Path:
@@ -174,7 +217,7 @@ def _resolve(ref: ModelRef, on_progress: Tell, within: frozenset[str]) -> Path:
     if str(ref) in within:
         raise UsageError(f"wanted models to merge, the recipe {ref} names itself; take it out")
     recipe = recipe_of(ref)
-    parents = _open_parents(recipe, on_progress, within | {str(ref)})
+    parents = _open_models(recipe.model_names(), on_progress, within | {str(ref)})
     folder = cache_root() / "merges" / _key(recipe, parents)
     if _damage(folder) is None:
         return folder
@@ -227,10 +270,12 @@ def _written_out(ref: ModelRef | str) -> ModelRef:
     return _written_out(entry.target) if entry.place == "merge" else ref
 
 
-def _open_parents(recipe: Recipe, on_progress: Tell, within: frozenset[str]) -> dict[str, Parent]:
+def _open_models(
+    names: Sequence[str], on_progress: Tell, within: frozenset[str]
+) -> dict[str, Parent]:
     parents: dict[str, Parent] = {}
     faults: list[ModelError | UsageError] = []
-    for name in recipe.model_names():
+    for name in names:
         try:
             parents[name] = _open_parent(name, on_progress, within)
         except (ModelError, UsageError) as err:
@@ -282,7 +327,7 @@ def _content_sha256(parent: Parent) -> str:
     hashes = [_weights_sha256(parent)]
     for folder in (parent.folder, *(adapter.folder for adapter in parent.adapters)):
         for pattern in ("*.json", "*.jinja", "*.model", "merges.txt"):
-            files = (file for file in sorted(folder.glob(pattern)) if file.name != _MANIFEST)
+            files = (file for file in sorted(folder.glob(pattern)) if file.name not in _NOTES)
             hashes += [f"{file.name} {_sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 

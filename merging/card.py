@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
 from merging.recipe import Recipe
 
+if TYPE_CHECKING:
+    from merging.geometry import Geometry, Path
+
 __all__ = ["Ancestor", "model_card"]
+
+_PATHS: dict[Path, str] = {
+    "slerp": "along the arc (SLERP)",
+    "linear": "straight line, the parents being parallel",
+    "zero": "a parent is zero and has no direction",
+    "average": "weighted average",
+    "mean": "spherical mean",
+    "copied": "copied from one parent",
+}
 
 
 class Ancestor(NamedTuple):
@@ -25,7 +37,7 @@ class Ancestor(NamedTuple):
 
 
 def model_card(
-    title: str, recipe: Recipe, ancestors: Sequence[Ancestor], geometry: Mapping[str, object]
+    title: str, recipe: Recipe, ancestors: Sequence[Ancestor], geometry: Geometry | None
 ) -> str:
     """Return README.md of a merged model.
 
@@ -33,7 +45,7 @@ def model_card(
         title: Name of the model.
         recipe: What was done.
         ancestors: Every model that went in.
-        geometry: See `merging.stream.geometry`; empty where mergekit did the work.
+        geometry: What the merge found in passing; None where mergekit did the work.
 
     Source: https://huggingface.co/docs/hub/model-cards#specifying-a-base-model
     """
@@ -43,7 +55,6 @@ def model_card(
     head |= {"base_model_relation": "merge"} if known else {}
     head |= {"license": licences.pop()} if len(licences) == 1 else {}
     head |= {"library_name": "transformers", "tags": ["merge", "mergekit", "orbweave"]}
-    figures = [f"| {name} | {value} |" for name, value in geometry.items()]
     lines = [
         "---",
         yaml.safe_dump(head, sort_keys=False).rstrip(),
@@ -57,7 +68,7 @@ def model_card(
         "|---|---|",
         *(f"| `{a.name}` | `{a.sha256}` |" for a in ancestors),
         "",
-        *(["| tensors | |", "|---|---|", *figures, ""] if figures else []),
+        *(_tables(geometry) if geometry else ()),
         "The recipe, in mergekit's format:",
         "",
         "```yaml",
@@ -66,3 +77,15 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _tables(geometry: Geometry) -> list[str]:
+    """Return which way the weights went, and how far apart the parents were."""
+    shares = geometry.total.shares.items()
+    angles = [(s.part, s.median_angle_deg) for s in geometry.by_part]
+    known = [f"| {part} | {angle:.2f}° |" for part, angle in angles if angle is not None]
+    ways = ["| path | share of the weights |", "|---|---|"]
+    ways += [f"| {_PATHS[path]} | {100 * share:.1f} % |" for path, share in shares]
+    if known:
+        known = ["", "| weights | median angle between the parents |", "|---|---|", *known]
+    return [*ways, *known, "", "`geometry.json` has the angles and norms of every tensor.", ""]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 from merging.parent import Parent
 from merging.plan import plan
 from merging.recipe import FORMS, Recipe, numbers_in
-from orbweave.errors import UsageError, shown
+from orbweave.errors import ModelError, UsageError, shown
 
 __all__ = ["Finding", "check", "needs_mergekit", "tokenizer_parent"]
 
@@ -45,6 +46,9 @@ def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = Fals
         recipe: What is wanted.
         parents: By the names in the recipe.
         partial: Tensors that do not fit are taken from the base; mismatches become notes.
+
+    Raises:
+        ModelError: a tokenizer's file is damaged.
     """
     names = recipe.model_names()
     if recipe.is_ours:  # a model that only lends its tokenizer may be of any shape
@@ -139,9 +143,11 @@ def _setting_findings(
                 f"{parameter} has {len(values)} values for {n_layers} layers, so some would never "
                 "be used; give at most one per layer"
             )
-        if parameter == "t" and not all(0 <= t <= 1 for t in values):
+        if not all(map(math.isfinite, values)):
+            yield _fault(f"{parameter} must be finite, got {values}")
+        elif parameter == "t" and not all(0 <= t <= 1 for t in values):
             yield _fault(f"t must be between 0 and 1, got {values}")
-        if recipe.merge_method == "karcher" and min(values, default=0) < 0:
+        elif recipe.merge_method == "karcher" and min(values, default=0) < 0:
             yield _fault(f"karcher takes no negative weights, got {values}")
 
 
@@ -255,7 +261,8 @@ def _place(parent: Parent) -> list[Path]:
 
 
 def _architecture(parent: Parent) -> str:
-    return str((parent.config.get("architectures") or [parent.config.get("model_type")])[0])
+    names = parent.config.get("architectures")
+    return str(names[0] if isinstance(names, list) and names else parent.config.get("model_type"))
 
 
 def _dtypes(parent: Parent) -> str:
@@ -278,10 +285,14 @@ def _vocabulary(parent: Parent) -> dict[str, int] | None:
     if not (folder / "tokenizer.json").is_file():
         return {hashlib.sha256((folder / "tokenizer.model").read_bytes()).hexdigest(): 0}
     content = _json(folder / "tokenizer.json")
-    words = content.get("model", {}).get("vocab", {})
-    if isinstance(words, list):  # unigram: [word, log probability] in order of rows
-        words = {word: row for row, (word, _) in enumerate(words)}
-    return {**words, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
+    try:
+        words = content["model"]["vocab"]
+        if isinstance(words, list):  # unigram: [word, log probability] in order of rows
+            words = {word: row for row, (word, _) in enumerate(words)}
+        added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
+        return {**words, **added}
+    except (ValueError, KeyError, TypeError) as err:
+        raise _damaged(folder / "tokenizer.json", err) from err
 
 
 def _chat_template(parent: Parent) -> object:
@@ -289,17 +300,31 @@ def _chat_template(parent: Parent) -> object:
     if folder is None:
         return None
     path = folder / "chat_template.jinja"
-    if path.is_file():
+    if not path.is_file():
+        return _json(folder / "tokenizer_config.json").get("chat_template")
+    try:
         return path.read_text("utf-8").strip()
-    return _json(folder / "tokenizer_config.json").get("chat_template")
+    except ValueError as err:
+        raise _damaged(path, err) from err
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, an empty one if there is no file."""
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return content if isinstance(content, dict) else {}
+    except (OSError, ValueError) as err:
+        raise _damaged(path, err) from err
+    if not isinstance(content, dict):
+        raise _damaged(path, content)
+    return content
+
+
+def _damaged(path: Path, found: object) -> ModelError:
+    return ModelError(
+        f"wanted a tokenizer's file in {path}, found {shown(found)}; fetch or build the model again"
+    )
 
 
 def _fault(text: str) -> Finding:

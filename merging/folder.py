@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from merging.card import Ancestor, model_card
 from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
@@ -19,10 +19,14 @@ from orbweave.errors import OutputError, UsageError
 from orbweave.files import build_folder, check_output, write_text
 from orbweave.weights import check_folder
 
-__all__ = ["RECIPE_FILE", "refuse_faults", "write_merge"]
+if TYPE_CHECKING:
+    from merging.geometry import Geometry
+
+__all__ = ["GEOMETRY_FILE", "RECIPE_FILE", "refuse_faults", "write_merge"]
 
 T = TypeVar("T")
 RECIPE_FILE = "mergekit_config.yml"
+GEOMETRY_FILE = "geometry.json"
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
@@ -44,6 +48,9 @@ def write_merge(
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Finding]:
     """Merge models into a new folder.
+
+    The angles of the parents, found in passing, are put beside the weights; not where mergekit
+    does the work.
 
     Args:
         recipe: What to do.
@@ -77,7 +84,7 @@ def write_merge(
         if needs_mergekit(recipe, parents):
             from merging.mergekit_adapter import run
 
-            figures: dict[str, object] = {}
+            geometry = None
             run(
                 recipe,
                 folders(),
@@ -87,10 +94,10 @@ def write_merge(
                 is_cancelled=is_cancelled,
             )
         else:
-            figures = _merge(recipe, parents, building, partial, on_progress, is_cancelled)
+            geometry = _merge(recipe, parents, building, partial, on_progress, is_cancelled)
         write_text(building / RECIPE_FILE, recipe.to_yaml())
         write_text(
-            building / "README.md", model_card(title or target.name, recipe, named(), figures)
+            building / "README.md", model_card(title or target.name, recipe, named(), geometry)
         )
         check_folder(building, "language")
     return findings
@@ -131,11 +138,12 @@ def _merge(
     partial: bool,
     on_progress: Callable[[str], None],
     is_cancelled: Callable[[], bool],
-) -> dict[str, object]:
-    """Write weights, configuration and tokenizer; return how the tensors were merged."""
+) -> Geometry:
+    """Write weights, configuration, tokenizer and geometry; return the last."""
     steps = plan(recipe, parents, partial=partial)
     on_progress(f"merging {len(steps)} tensors of {' and '.join(parents)}")
-    from merging.stream import Progress, geometry, merge_into_folder  # loads torch
+    from merging.geometry import document, geometry_of  # loads torch
+    from merging.stream import Progress, merge_into_folder
     from merging.tensors import n_bytes, open_weights
 
     wanted = sum(n_bytes(step.info) for step in steps)
@@ -162,7 +170,9 @@ def _merge(
     speaker = tokenizer_parent(recipe, parents)
     _copy(_TOKENIZER_FILES, [speaker.tokenizer_folder], folder)
     _copy(("generation_config.json",), [speaker.tokenizer_folder, speaker.folder], folder)
-    return geometry(steps, grams)
+    geometry = geometry_of(steps, grams)
+    write_text(folder / GEOMETRY_FILE, json.dumps(document(geometry), indent=1) + "\n")
+    return geometry
 
 
 def _write_config(

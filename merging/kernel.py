@@ -21,6 +21,8 @@ from torch import Tensor
 __all__ = [
     "COLLINEAR_COS",
     "Form",
+    "PARALLEL",
+    "ZERO_NORM",
     "combine",
     "cosine",
     "gram",
@@ -42,9 +44,9 @@ CHUNK = 1 << 17
 makes the two passes several times as fast as whole tensors."""
 COLLINEAR_COS = 0.9995
 """Above this |cos| mergekit's form is a straight line (mergekit 0.1.5, slerp)."""
-_PARALLEL = 1e-7
+PARALLEL = 1e-7
 """Below this 1 - |cos| no float32 tensor has a usable angle."""
-_ZERO_NORM = 1e-8
+ZERO_NORM = 1e-8
 """A tensor this short has no direction (mergekit 0.1.5, slerp)."""
 
 
@@ -105,19 +107,22 @@ def combine(
 ) -> None:
     """Hand `write` the weighted sum of the parents, chunk after chunk.
 
+    The sum is the same bit by bit, whatever the chunk.
+
     Args:
         reads: One per parent; a parent of weight 0 is not read.
-        weights: One per parent, not all 0.
+        weights: One per parent.
         n_elements: Length of each flattened parent.
         write: Is given the place of a chunk's first element and the chunk, float32 or float64.
         chunk: Elements at a time.
     """
     used = [(read, weight) for read, weight in zip(reads, weights, strict=True) if weight]
+    used = used or [(reads[0], 0.0)]
     for start, stop in _spans(n_elements, chunk):
         (read, weight), *others = used
         total = _wide(read(start, stop)) * weight
-        for read, weight in others:
-            total = torch.add(total, _wide(read(start, stop)), alpha=weight)
+        for read, weight in others:  # not fused, so that w a - w a is 0 and order does not matter
+            total = total + _wide(read(start, stop)) * weight
         write(start, total)
 
 
@@ -127,7 +132,7 @@ def cosine(products: Tensor) -> float:
     A zero tensor has no direction; like mergekit, it counts as orthogonal to everything.
     """
     length = [_norm(products, i) for i in (0, 1)]
-    a, b = (norm if norm > _ZERO_NORM else 1.0 for norm in length)
+    a, b = (norm if norm > ZERO_NORM else 1.0 for norm in length)
     return max(-1.0, min(1.0, products[0, 1].item() / (a * b)))
 
 
@@ -148,10 +153,10 @@ def slerp_weights(products: Tensor, t: float, form: Form = "mergekit") -> tuple[
     _check_t(t)
     _check_finite(products)
     a, b = _norm(products, 0), _norm(products, 1)
-    if t in {0.0, 1.0} or (form == "paper" and min(a, b) <= _ZERO_NORM):
+    if t in {0.0, 1.0} or (form == "paper" and min(a, b) <= ZERO_NORM):
         return 1 - t, t
     cos = cosine(products)
-    edge = COLLINEAR_COS if form == "mergekit" else 1 - _PARALLEL
+    edge = COLLINEAR_COS if form == "mergekit" else 1 - PARALLEL
     if abs(cos) > edge:
         on_a, on_b = 1 - t, t
     else:
@@ -189,7 +194,7 @@ def karcher_weights(
     if len(share) != len(norms) or (share < 0).any() or not share.sum() > 0:
         raise ValueError(f"wanted {len(norms)} shares, none negative, got {list(shares)}")
     share = share / share.sum()
-    used = (norms > _ZERO_NORM) & (share > 0)
+    used = (norms > ZERO_NORM) & (share > 0)
     if not used.any():
         return tuple(share.tolist())
     unit = products[used][:, used] / norms[used].outer(norms[used])
@@ -206,7 +211,7 @@ def karcher_weights(
 def _mean_direction(cosines: Tensor, share: Tensor) -> Tensor:
     """Return the spherical mean of unit vectors as coordinates along them, shape (k,)."""
     mean = share.clone()
-    if _length(mean, cosines) < _PARALLEL:  # balanced opposites: any direction is as near
+    if _length(mean, cosines) < PARALLEL:  # balanced opposites: any direction is as near
         mean = torch.zeros_like(share)
         mean[0] = 1.0
     mean = mean / _length(mean, cosines)
@@ -214,11 +219,11 @@ def _mean_direction(cosines: Tensor, share: Tensor) -> Tensor:
         cos = (cosines @ mean).clamp(-1, 1)
         sin = (1 - cos**2).sqrt()
         # theta / sin(theta), 1 at theta = 0; an opposite vector pulls nowhere in particular
-        pull = torch.where(sin > _PARALLEL, cos.acos() / sin.clamp(min=_PARALLEL), cos.sign())
+        pull = torch.where(sin > PARALLEL, cos.acos() / sin.clamp(min=PARALLEL), cos.sign())
         pull = share * pull.clamp(min=0)
         tangent = pull - (pull * cos).sum() * mean
         step = _length(tangent, cosines)
-        if step < _PARALLEL:
+        if step < PARALLEL:
             break
         mean = math.cos(step) * mean + math.sin(step) / step * tangent
         mean = mean / _length(mean, cosines)

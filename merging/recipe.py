@@ -250,7 +250,9 @@ def value_at(setting: Any, tensor: str, depth: float) -> Any:
             if not isinstance(part, dict) or "value" not in part:
                 raise UsageError(f"wanted a filter and a value, got {shown(part)}")
             wanted = part.get("filter")
-            if wanted in {None, "*"} or wanted in tensor:
+            if wanted is not None and not isinstance(wanted, str):
+                raise UsageError(f"wanted a piece of a tensor's name, got {shown(wanted)}")
+            if wanted is None or wanted == "*" or wanted in tensor:
                 return value_at(part["value"], tensor, depth)
         return None
     points = [_number(part) for part in setting]

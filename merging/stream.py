@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -22,10 +20,8 @@ import torch
 from torch import Tensor
 
 from merging.kernel import (
-    COLLINEAR_COS,
     Read,
     combine,
-    cosine,
     gram,
     karcher_weights,
     slerp_weights,
@@ -34,7 +30,7 @@ from merging.plan import Step
 from merging.tensors import DTYPES, SHARD_BYTES, ShardWriter, Weights, n_bytes
 from orbweave.errors import Cancelled, ModelError
 
-__all__ = ["Grams", "Progress", "geometry", "merge_into_folder", "merge_into_memory", "weights_of"]
+__all__ = ["Grams", "Progress", "merge_into_folder", "merge_into_memory", "weights_of"]
 
 Grams = dict[str, Tensor]
 """Tensor name -> inner products of its sources, see `merging.kernel.gram`."""
@@ -78,7 +74,8 @@ def merge_into_folder(
         The inner products of the parents, from which their geometry follows.
 
     Raises:
-        ModelError: a weight is not finite, or a file cannot be read; names the tensor.
+        ModelError: a weight is not finite, a merged one does not fit its dtype, or a file cannot
+            be read; names the tensor.
         Cancelled: `is_cancelled` said so.
         OSError: the disk refused.
     """
@@ -136,7 +133,7 @@ def _run(
             _merge_tensor(step, weights, write, grams, stop)
         return step.name
 
-    with _one_torch_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with one_torch_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             futures = [pool.submit(work, step) for step in steps]
             for n_done, future in enumerate(as_completed(futures), 1):
@@ -151,7 +148,7 @@ def _run(
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Let each of our threads compute alone: torch's own would fight over the cores."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -170,18 +167,23 @@ def _merge_tensor(
         for source in step.sources
     ]
 
-    def write_chunk(start: int, chunk: Tensor) -> None:
-        if stop.is_set():
-            raise Cancelled(_STOPPED)
-        write(step.name, start, chunk)
-
     if not DTYPES[step.info.dtype].is_floating_point:
-        write_chunk(0, _agreed(step, [read(0, n_elements) for read in reads]))
+        write(step.name, 0, _agreed(step, [read(0, n_elements) for read in reads]))
         return
     if step.name not in grams:
         grams[step.name] = gram(reads, n_elements)
     _check_finite(step, grams[step.name])
-    combine(reads, weights_of(step, grams[step.name]), n_elements, write_chunk)
+    shares = weights_of(step, grams[step.name])
+    may_overflow = _bound(shares, grams[step.name]) > torch.finfo(DTYPES[step.info.dtype]).max
+
+    def write_chunk(start: int, chunk: Tensor) -> None:
+        if stop.is_set():
+            raise Cancelled(_STOPPED)
+        if may_overflow:
+            _check_fits(step, chunk)
+        write(step.name, start, chunk)
+
+    combine(reads, shares, n_elements, write_chunk)
 
 
 def weights_of(step: Step, products: Tensor) -> Sequence[float]:
@@ -193,31 +195,6 @@ def weights_of(step: Step, products: Tensor) -> Sequence[float]:
     if step.way == "karcher":
         return karcher_weights(products, step.shares, "mergekit")
     return step.shares
-
-
-def geometry(steps: Sequence[Step], grams: Grams) -> dict[str, object]:
-    """Return how many tensors took which way, and the angles between two parents.
-
-    Args:
-        steps: Of a merge.
-        grams: What the merge measured.
-    """
-    ways = Counter(_way(step, grams) for step in steps)
-    cosines = [cosine(grams[s.name]) for s in steps if len(s.sources) == 2 and s.name in grams]
-    told: dict[str, object] = dict(sorted(ways.items()))
-    if cosines:
-        angles = [math.degrees(math.acos(cos)) for cos in cosines]
-        told["angle between the parents, median"] = f"{statistics.median(angles):.2f}°"
-        told["angle between the parents, largest"] = f"{max(angles):.2f}°"
-    return told
-
-
-def _way(step: Step, grams: Grams) -> str:
-    if step.way == "copy" or 1.0 in step.shares:
-        return "copied from one parent"
-    if step.way == "slerp" and abs(cosine(grams[step.name])) > COLLINEAR_COS:
-        return f"straight line, |cos| above {COLLINEAR_COS}"
-    return {"linear": "weighted average", "karcher": "spherical mean"}.get(step.way, "arc")
 
 
 def _reader(weights: Weights, tensor: str, dtype: torch.dtype) -> Read:
@@ -239,6 +216,25 @@ def _check_finite(step: Step, products: Tensor) -> None:
     for source, square in zip(step.sources, products.diagonal().tolist(), strict=True):
         if not math.isfinite(square):
             raise ModelError(
-                f"wanted finite weights in {source.tensor} of {source.parent}, found NaN or "
-                "infinite ones (or too large to square); that model is damaged, use another"
+                f"wanted finite weights in {source.tensor} of {source.parent}, found NaN, infinite "
+                f"or absurdly large ones (read as {step.rounded_to}); that model is damaged, use "
+                "another"
             )
+
+
+def _bound(shares: Sequence[float], products: Tensor) -> float:
+    """Return what no merged weight exceeds: the lengths of the parents, each times its share.
+
+    Healthy tensors stay so far below the largest number of any dtype that they need not be
+    looked at weight by weight.
+    """
+    squares: list[float] = products.diagonal().tolist()
+    return sum(abs(share) * math.sqrt(x) for share, x in zip(shares, squares, strict=True))
+
+
+def _check_fits(step: Step, chunk: Tensor) -> None:
+    if not chunk.to(DTYPES[step.info.dtype]).isfinite().all():
+        raise ModelError(
+            f"wanted {step.name} in {step.info.dtype}, found merged weights too large for it; "
+            "set out_dtype to bfloat16 or float32"
+        )

@@ -41,6 +41,7 @@ DTYPES = {
 }
 """The format's names of what can be read."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_MEND = "fetch or build the model again"
 SHARD_BYTES = 5_000_000_000
 """Size of a shard, as transformers cut them for years."""
 
@@ -179,19 +180,30 @@ def n_bytes(info: TensorInfo) -> int:
 
 
 def _places(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    """Return tensor -> offset of its first byte in a file that `read_header` has checked."""
+    """Return tensor -> offset of its first byte in a file that `read_header` has checked.
+
+    Tensors that overlap or leave gaps are refused, as by the format's own reader: the header
+    is damaged then, a name that was changed into another one for instance.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    places = {}
-    for name in header.keys() & tensors.keys():
+    header.pop("__metadata__", None)
+    places: dict[str, int] = {}
+    place = 0
+    for name in sorted(header, key=lambda name: header[name]["data_offsets"]):
         begin, end = header[name]["data_offsets"]
-        if end - begin != n_bytes(tensors[name]):
+        if name in tensors and end - begin != n_bytes(tensors[name]):
             raise ModelError(
                 f"wanted {n_bytes(tensors[name]):,} bytes of {name} in {path}, its header gives "
-                f"{end - begin:,}: the file is damaged; fetch or build the model again"
+                f"{end - begin:,}: the file is damaged; {_MEND}"
             )
-        places[name] = 8 + length + begin
+        if begin != place:
+            raise ModelError(
+                f"wanted {name} at byte {place:,} of the weights in {path}, its header says "
+                f"{begin:,}: the file is damaged; {_MEND}"
+            )
+        places[name], place = 8 + length + begin, end
     return places
 
 

@@ -61,7 +61,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise ModelError(
             f"wanted to read the weights {path}, the system said {shown(err.strerror)}; {_MEND}"
         ) from err
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
         raise ModelError(
             f"wanted safetensors weights in {path}, found something else ({shown(err)}); {_MEND}"
         ) from err
@@ -91,8 +91,8 @@ def check_folder(folder: Path, kind: Kind) -> None:
     files = weight_files(folder)
     for index in folder.rglob("*.safetensors.index.json"):
         shards = _read_json(index).get("weight_map")
-        if not isinstance(shards, dict):
-            raise ModelError(f"wanted a weight_map in {index}, found none; {_MEND}")
+        if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
+            raise ModelError(f"wanted a weight_map of file names in {index}; {_MEND}")
         for shard in sorted(set(shards.values())):
             if index.parent / shard not in files:
                 raise ModelError(f"wanted the weights {index.parent / shard}, found none; {_MEND}")

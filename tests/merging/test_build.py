@@ -196,6 +196,7 @@ def test_the_folder_is_a_whole_model_with_its_history(pair, tmp_path):
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
+        "geometry.json",
         "mergekit_config.yml",
         "model.safetensors",
         "tokenizer.json",
@@ -208,7 +209,8 @@ def test_the_folder_is_a_whole_model_with_its_history(pair, tmp_path):
     assert head["tags"] == ["merge", "mergekit", "orbweave"]
     for folder in pair:
         assert f"| `{folder}` | `{hash_weights(folder)}` |" in card
-    assert "| arc | 20 |" in card and "angle between the parents, median" in card
+    assert "| along the arc (SLERP) | 100.0 % |" in card
+    assert "| weights | median angle between the parents |" in card
 
 
 def test_the_card_names_what_the_hub_knows(pair, tmp_path):

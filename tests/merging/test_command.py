@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from orbweave.errors import OutputError, UsageError
 from tests.merging.conftest import write_llama
+from ui.cli import run
 from ui.commands.merge import merge
 
 
@@ -73,3 +75,46 @@ def test_only_an_earlier_merge_is_replaced(pair, tmp_path):
     merge(ref, out, force=True, quiet=True)
     with pytest.raises(OutputError, match="exists already"):
         merge(ref, out)
+
+
+# ---------------------------------------------------------------- the group
+
+
+@pytest.mark.parametrize("head", [["merge"], ["merge", "recipe"]])
+def test_merging_is_what_merge_means_without_another_word(pair, tmp_path, capsys, head):
+    arguments = [f"slerp({pair[0]}, {pair[1]}, t=0.5)", str(tmp_path / "out")]
+    assert run([*head, *arguments, "--dry-run"]) == 0
+    assert run([*head, "--json", "--quiet", *arguments]) == 0
+    assert "written" in capsys.readouterr().out
+    assert (tmp_path / "out" / "config.json").is_file()
+
+
+def test_help_names_all_commands_and_explains_the_short_form(capsys):
+    assert run(["merge", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Usage: orbweave merge [OPTIONS] RECIPE OUT | COMMAND [ARGS]..." in text
+    assert "`orbweave merge RECIPE OUT` is short for `orbweave merge recipe RECIPE OUT`" in text
+    assert all(f" {name} " in text for name in ("recipe", "compare", "sweep"))
+
+
+@pytest.mark.parametrize("command", ["recipe", "compare", "sweep"])
+def test_every_command_of_the_group_has_help(capsys, command):
+    assert run(["merge", command, "--help"]) == 0
+    assert f"Usage: orbweave merge {command} [OPTIONS]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["a.yaml"], ["--dry-run"], ["a.yaml", "b", "c"]])
+def test_too_few_or_too_many_words_are_usage(capsys, arguments):
+    assert run(["merge", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "`orbweave merge recipe --help`" in err
+
+
+def test_a_model_called_like_a_command_is_reached_by_its_path(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pair[0], tmp_path / "compare")
+    ref = f"slerp(./compare, {pair[1]}, t=0.5)"
+    assert run(["merge", ref, "sweep", "-q"]) == 0
+    assert (tmp_path / "sweep" / "config.json").is_file()
+    assert run(["merge", "./compare", "out"]) == 2
+    assert "wanted a merge recipe, got the model ./compare" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`orbweave merge RECIPE OUT`: two models become one."""
+"""`orbweave merge RECIPE OUT`: two models become one; and the commands that prepare it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ui.commands import options
 
@@ -15,7 +16,45 @@ if TYPE_CHECKING:
     from merging.plan import Cell
     from ui.answer import Answer
 
-__all__ = ["merge"]
+__all__ = ["application", "merge"]
+
+DEFAULT = "recipe"
+"""The command that `orbweave merge` means where the first word is none."""
+
+
+class MergeGroup(TyperGroup):
+    """Reads `merge RECIPE OUT` as `merge recipe RECIPE OUT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command first, unless a command or help is asked for."""
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+def application() -> typer.Typer:
+    """Return the group of commands about merging."""
+    from ui.commands.merge_compare import compare
+    from ui.commands.merge_sweep import sweep
+
+    app = typer.Typer(
+        cls=MergeGroup,
+        subcommand_metavar="RECIPE OUT | COMMAND [ARGS]...",
+        rich_markup_mode=None,
+    )
+    app.callback()(_group)
+    app.command(DEFAULT)(merge)
+    app.command("compare")(compare)
+    app.command("sweep")(sweep)
+    return app
+
+
+def _group() -> None:
+    """Merge language models; compare them before, and try many merges.
+
+    `orbweave merge RECIPE OUT` is short for `orbweave merge recipe RECIPE OUT`. A file or folder
+    that is called like a command is written ./compare.
+    """
 
 
 def merge(
