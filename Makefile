@@ -37,7 +37,7 @@ design: setup ## draw the built-in concept into designs/
 	  --out "designs/$$(date +%Y%m%d-%H%M%S)-$$$$"
 
 test: setup ## run all tests that need neither GPU nor network
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: setup ## look for faults
 	$(BIN)/ruff check .

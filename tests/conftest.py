@@ -11,6 +11,8 @@ import pytest
 
 # Before any library reads it, and inherited by the processes that tests start.
 os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallel part
 
 
 @pytest.fixture(autouse=True)
