@@ -59,6 +59,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "imagegen/pipeline.py",
         "imagegen/samples.py",
         "merging/adapter.py",
+        "merging/geometry.py",
         "merging/kernel.py",
         "merging/stream.py",
         "merging/tensors.py",
@@ -75,9 +76,27 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "pypdfium2": ("training/sources.py",),
     "trafilatura": ("training/sources.py",),
     "bibtexparser": ("training/sources.py",),
-    "matplotlib": ("training/chart.py",),
+    "matplotlib": (
+        "merging/geometry_picture.py",
+        "merging/synergy_pattern_views.py",
+        "merging/synergy_views.py",
+        "training/chart.py",
+    ),
     "rich": ("ui/terminal.py",),
-    "jinja2": ("agents/engine.py", "ui/report.py"),
+    "jinja2": ("agents/engine.py", "ui/gallery.py", "ui/report.py", "ui/study_report.py"),
+    "sqlalchemy": (
+        "orbweave/jobs.py",
+        "orbweave/leases.py",
+        "orbweave/migrations/versions/*.py",
+        "orbweave/store.py",
+        "orbweave/tables.py",
+    ),
+    "alembic": (
+        "orbweave/migrations/*.py",
+        "orbweave/migrations/versions/*.py",
+        "orbweave/store.py",
+    ),
+    "pyarrow": ("ui/results.py",),
 }
 
 HEAVY = ("torch", "transformers", "diffusers", "autogen_core", "gradio", "sentence_transformers")

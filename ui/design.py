@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +25,7 @@ from agents.embedding import Embed
 from agents.events import Event, RenderStep
 from agents.generation import Engine
 from merging.build import resolve_model
-from orbweave.errors import UsageError
+from orbweave.errors import Cancelled, UsageError
 from orbweave.files import build_folder, write_text
 from orbweave.records import Brief, Design, ImagePrompt, Measurement, Picture, Structure
 from ui.environment import environment, peak_memory_mb
@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from agents.conversation import Conversation
     from agents.roles import Team
 
-__all__ = ["Order", "Workshop", "design", "workshop"]
+__all__ = ["Order", "Workshop", "design", "is_design", "workshop"]
+
+ASK_S = 0.5
+"""How often a running design asks whether it was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Workshop:
     measure: Callable[[Path], Measurement]
     note: Callable[[str], None] = lambda text: None
     """Told what is being waited for."""
+    lends_engines: bool = False
+    """Whether engines belong to whoever opened them and are left open."""
 
 
 def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
@@ -121,24 +126,49 @@ def design(
     *,
     on_event: Callable[[Event], None],
     force: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Design:
     """Run one design and write its folder; return the record.
 
+    Args:
+        order: What to do.
+        target: The folder to write.
+        workshop: What to do it with.
+        on_event: Hears what happens.
+        force: Replace an earlier design.
+        cancelled: Asked every `ASK_S` seconds while the team talks and draws.
+
     Raises:
         OutputError: the folder exists and `force` is off, is no design, or cannot be written.
-        OrbweaveError: a model is missing or failed. Nothing is left behind then.
+        Cancelled: `cancelled` said so. Nothing is left behind, as on any error.
+        OrbweaveError: a model is missing or failed.
     """
-    check_target(target, force=force, is_ours=_is_design)
+    check_target(target, force=force, is_ours=is_design)
     with build_folder(target, force=force) as folder:
         run = _Run(order, folder, workshop, on_event)
         run.open()
-        record = asyncio.run(run.weave())
+        record = asyncio.run(_unless(cancelled, run.weave()))
         write_record(record, folder)
     return record
 
 
-def _is_design(folder: Path) -> bool:
+def is_design(folder: Path) -> bool:
+    """Whether a folder holds a finished design."""
     return (folder / "design.json").is_file()
+
+
+async def _unless(cancelled: Callable[[], bool], work: Coroutine[Any, Any, Design]) -> Design:
+    """Return what `work` returns; stop it once `cancelled` says so."""
+    task = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([task], timeout=ASK_S))[0]:
+            if cancelled():
+                raise Cancelled("the design was stopped by request")
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 @dataclass
@@ -185,8 +215,9 @@ class _Run:
                     team=team_with(self.workshop.team, order.model),
                 )
         finally:
-            for engine in self.engines.values():
-                await engine.close()
+            if not self.workshop.lends_engines:
+                for engine in self.engines.values():
+                    await engine.close()
         return Design(
             brief=order.brief,
             turns=conversation.turns,
