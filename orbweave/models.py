@@ -5,6 +5,7 @@
     org/name, org/name@rev      the Hugging Face cache or Hub
     REF+ADAPTER                 a model with an adapter laid over it
     slerp(REF, REF, t=0.4)      a merge; or profile=paper instead of t
+    steered(REF=0.5, REF=0.3, REF=0.2)  a merge of any number; only the proportions count
     recipe.yaml                 a merge recipe in mergekit's format
     http://host:8000/v1#name    a model of an OpenAI-compatible server
 
@@ -15,6 +16,7 @@ built first, which `merging.build.resolve_model` does.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import shutil
 import unicodedata
@@ -96,15 +98,15 @@ class ModelRef:
     kind: Literal["catalogue", "folder", "hub", "endpoint", "adapter", "merge", "recipe"]
     name: str
     """Catalogue name, folder or file as typed, `org/name`, the model's name at the endpoint,
-    `slerp` for a merge, `+` for an adapter."""
+    `slerp` or `steered` for a merge, `+` for an adapter."""
     revision: str | None = None
     """Branch, tag or commit; only for `hub`."""
     url: str | None = None
     """Base address ending before the `#`; only for `endpoint`."""
     parents: tuple[ModelRef, ...] = ()
-    """The two models of a merge, the first at t = 0; or a model and the adapter over it."""
+    """The models of a merge, of two the first at t = 0; or a model and the adapter over it."""
     options: tuple[tuple[str, str], ...] = ()
-    """`t` or `profile` of a merge, as typed."""
+    """`t` or `profile` of a `slerp`; a `weight` for each parent of a `steered`. As typed."""
 
     def __str__(self) -> str:
         """Return the reference as it is typed."""
@@ -112,6 +114,9 @@ class ModelRef:
             return f"{self.url}#{self.name}"
         if self.kind == "adapter":
             return "+".join(map(str, self.parents))
+        if self.name == "steered" and self.kind == "merge":
+            shares = zip(self.parents, self.options, strict=True)
+            return f"steered({', '.join(f'{parent}={weight}' for parent, (_, weight) in shares)})"
         if self.kind == "merge":
             options = (f"{key}={value}" for key, value in self.options)
             return f"{self.name}({', '.join([*map(str, self.parents), *options])})"
@@ -154,8 +159,8 @@ class ModelRef:
             raise ModelError(_unknown_name(text))
         raise UsageError(
             f"wanted a model reference, got {shown(text)}; give a catalogue name, a folder, "
-            "org/name[@revision], MODEL+ADAPTER, slerp(MODEL, MODEL, t=0.4), a recipe file "
-            "or http://host:port/v1#name"
+            "org/name[@revision], MODEL+ADAPTER, slerp(MODEL, MODEL, t=0.4), "
+            "steered(MODEL=0.7, MODEL=0.3), a recipe file or http://host:port/v1#name"
         )
 
 
@@ -386,8 +391,10 @@ def _parse_adapter(text: str) -> ModelRef:
 
 
 def _parse_merge(text: str, name: str, arguments: str) -> ModelRef:
-    """Return the reference `slerp(REF, REF, t=0.4)`."""
+    """Return the reference `slerp(REF, REF, t=0.4)` or `steered(REF=0.5, ...)`."""
     parts = [part.strip() for part in _split(arguments, ",")]
+    if name == "steered":
+        return _parse_steered(text, parts)
     found = [_OPTION.fullmatch(part) for part in parts]
     refs = [part for part, option in zip(parts, found, strict=True) if not option]
     options = tuple((option[1], option[2]) for option in found if option)
@@ -402,6 +409,33 @@ def _parse_merge(text: str, name: str, arguments: str) -> ModelRef:
             raise UsageError(f"wanted t between 0 and 1, got {shown(value)} in {shown(text)}")
     parents = _mergeable(text, tuple(ModelRef.parse(ref) for ref in refs))
     return ModelRef("merge", name, parents=parents, options=options)
+
+
+def _parse_steered(text: str, parts: Sequence[str]) -> ModelRef:
+    """Return the reference `steered(REF=0.5, REF=0.3, ...)`; of one model that model itself."""
+    refs, _, weights = zip(*(part.rpartition("=") for part in parts), strict=True)
+    weights = tuple(weight.strip() for weight in weights)
+    if not all(refs) or not all(map(_is_weight, weights)):
+        raise UsageError(
+            f"wanted models with weights above 0, as in steered(MODEL=0.5, MODEL=0.3, MODEL=0.2), "
+            f"got {shown(text)}; leave out a model that shall have none"
+        )
+    parents = _mergeable(text, tuple(ModelRef.parse(ref) for ref in refs))
+    if twice := next((parent for parent in parents if parents.count(parent) > 1), None):
+        raise UsageError(
+            f"wanted every model once, got {twice} twice in {shown(text)}; add its weights up"
+        )
+    if len(parents) == 1:
+        return parents[0]
+    options = tuple(("weight", weight) for weight in weights)
+    return ModelRef("merge", "steered", parents=parents, options=options)
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 def _is_share(text: str) -> bool:

@@ -81,6 +81,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "merging/synergy_pattern_views.py",
         "merging/synergy_views.py",
         "training/chart.py",
+        "ui/study_report.py",
+        "ui/sweep_report.py",
     ),
     "rich": ("ui/terminal.py",),
     "jinja2": ("agents/engine.py", "ui/gallery.py", "ui/report.py", "ui/study_report.py"),

@@ -20,8 +20,10 @@ __all__ = [
     "LoraSettings",
     "Recipe",
     "Stage",
+    "fault_text",
     "load_recipe",
     "shipped_recipes",
+    "yaml_loader",
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -150,14 +152,14 @@ def load_recipe(source: str | Path) -> Recipe:
         ) from err
     repeated: list[str] = []
     try:
-        data = yaml.load(text, _loader(repeated))
+        data = yaml.load(text, yaml_loader(repeated))
     except yaml.YAMLError as err:
         raise UsageError(f"wanted a recipe in {path}, it is not YAML: {shown(err, 200)}") from err
     faults = [f"{key} is given twice" for key in repeated]
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as err:
-        faults += [_fault(error) for error in err.errors()]
+        faults += [fault_text(error) for error in err.errors()]
     if faults:
         raise UsageError(
             f"wanted a recipe in {path}, found {len(faults)} faults: {'; '.join(faults)}"
@@ -165,7 +167,7 @@ def load_recipe(source: str | Path) -> Recipe:
     return recipe
 
 
-def _fault(error: Any) -> str:
+def fault_text(error: Any) -> str:
     """Return one of pydantic's errors as `stages.1.epochs: what is wrong (got ...)`."""
     place = ".".join(str(part) for part in error["loc"]) or "the recipe"
     message = error["msg"].removeprefix("Value error, ")
@@ -176,7 +178,7 @@ def _fault(error: Any) -> str:
     return f"{place}: {message}" + ("" if not error["loc"] else f" (got {shown(error['input'])})")
 
 
-def _loader(repeated: list[str]) -> type[yaml.SafeLoader]:
+def yaml_loader(repeated: list[str]) -> type[yaml.SafeLoader]:
     """Return a safe YAML loader that notes repeated keys, which PyYAML silently drops."""
 
     class Loader(yaml.SafeLoader):
