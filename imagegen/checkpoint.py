@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_average", "load_checkpoint", "save_checkpoint"]
 
 
 class _Stateful(Protocol):
@@ -72,3 +72,18 @@ def load_checkpoint(folder: Path, parts: Mapping[str, _Stateful]) -> int:
         else:
             part.load_state_dict(tensors)
     return int(found[-1].name.rpartition("-")[2])
+
+
+def load_average(model: nn.Module, run: Path, part: str = "") -> None:
+    """Load the moving average of a run's newest checkpoint into `model`.
+
+    Args:
+        model: What takes the weights.
+        run: A folder `imagegen.loop.fit` trained in.
+        part: Attribute of the trained module that `model` is; empty if it is the whole.
+    """
+    state = load_file(_checkpoints(run)[-1] / "ema.safetensors")
+    start = f"module.{part}." if part else "module."
+    model.load_state_dict(
+        {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+    )

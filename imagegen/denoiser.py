@@ -1,15 +1,18 @@
-"""Train the UNet of the embedded image model on cached latents.
+"""Train the UNet of the embedded image model, and the ControlNet beside it, on cached latents.
 
-    python -m imagegen.denoiser --latents runs/latents-128 --out runs/unet --steps 9000
+    python -m imagegen.denoiser --latents runs/latents-128 --out runs/denoiser --steps 9000
 
 Resumes from the newest checkpoint in `--out`. What is unusual:
+- UNet and ControlNet learn together: most samples of a batch are given the flat drawing of
+  their structure, the rest have only words; some drawings are grey, so that words colour them;
 - most steps run on 16 x 16 latents (128-pixel views), a quarter of the cost, and only the
   last on 32 x 32; line widths in pixels are the same in both;
 - two captions per sample, encoded once and kept in memory;
 - v-prediction with a schedule that ends in pure noise, so that dark pictures stay dark;
 - min-SNR weighting (gamma 5), exponential moving average of the weights.
 
-Sources: Salimans & Ho 2202.00512; Lin et al. 2305.08891; Hang et al. 2303.09556.
+Sources: Salimans & Ho 2202.00512; Lin et al. 2305.08891; Hang et al. 2303.09556; Zhang et
+al. 2302.05543.
 """
 
 from __future__ import annotations
@@ -22,12 +25,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import Tensor
+from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import AutoTokenizer, BertModel
 
 from imagegen.captions import random_caption
-from imagegen.latents import LatentCache
+from imagegen.checkpoint import load_average
+from imagegen.latents import LatentCache, Samples
 from imagegen.loop import fit
 from orbweave.records import Structure
 
@@ -61,8 +65,14 @@ SCHEDULER = {
 MIN_SNR_GAMMA = 5.0
 UNCONDITIONAL_SHARE = 0.12
 """Samples trained without words, for classifier-free guidance."""
-SEEDED_SHARE = 0.4
-"""Samples drawn from the lower six tenths of the noise levels."""
+DRAWN_SHARE = 0.75
+"""Samples of a batch that are given their drawing."""
+GREY_SHARE = 0.3
+"""Drawings without their colours."""
+DRAWING_CHANNELS = (8, 16, 32, 64)
+"""Of the ControlNet's layers from a drawing to a latent's size."""
+DRAWING_GAIN = 1.2
+"""Makes their output about as large as what the noisy latent gives; found by trial."""
 CAPTIONS_PER_SAMPLE = 2
 """Few, so that their token states can be kept: encoding was 28 % of a step."""
 
@@ -93,60 +103,118 @@ class TextStates:
         return torch.stack([self._known[t] for t in texts]).float()
 
 
-def build_denoiser() -> Any:
-    """Return the untrained UNet, 12 million parameters."""
-    build: Any = UNet2DConditionModel
-    return build(**ARCHITECTURE)
+class Denoiser(nn.Module):
+    """A UNet of 12 million parameters and a ControlNet of half as many."""
+
+    def __init__(self, unet_from: Path | None = None) -> None:
+        """Build both untrained, or with the UNet that an earlier run came to."""
+        super().__init__()
+        build: Any = UNet2DConditionModel
+        beside: Any = ControlNetModel
+        self.unet = build(**ARCHITECTURE)
+        if unet_from is not None:
+            load_average(self.unet, unet_from)
+        self.control = beside.from_unet(
+            self.unet, conditioning_embedding_out_channels=DRAWING_CHANNELS
+        )
+        # Zero layers on both ends protect a finished UNet. Here both learn, and a drawing that
+        # is heard from the first step saves hundreds.
+        embedding = self.control.controlnet_cond_embedding
+        for layer in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+            nn.init.kaiming_normal_(layer.weight)
+            layer.weight.data *= DRAWING_GAIN
+
+    def forward(self, noisy: Tensor, t: Tensor, text: Tensor, drawings: Tensor) -> Tensor:
+        """Predict the velocity.
+
+        Args:
+            noisy: Latents, shape (n, channels, h, w).
+            t: Time steps (n,).
+            text: Token states (n, tokens, 384).
+            drawings: Of the first k samples, shape (k, 3, 8 h, 8 w) in [0, 1].
+        """
+        k = len(drawings)
+        beside: dict[str, Any] = {}
+        if k:
+            down, middle = self.control(
+                noisy[:k], t[:k], text[:k], controlnet_cond=drawings, return_dict=False
+            )
+            beside["down_block_additional_residuals"] = [_padded(d, len(noisy)) for d in down]
+            beside["mid_block_additional_residual"] = _padded(middle, len(noisy))
+        v: Tensor = self.unet(noisy, t, text, **beside).sample
+        return v
 
 
-def denoising_loss(unet: Any, schedule: Any, x: Tensor, text: Tensor, t: Tensor) -> Tensor:
-    """Weighted squared error of the predicted velocity at time steps t (n,); a scalar."""
+def _padded(x: Tensor, n: int) -> Tensor:
+    """Append zeros along the first axis up to `n`."""
+    return torch.cat([x, x.new_zeros(n - len(x), *x.shape[1:])])
+
+
+def denoising_loss(
+    model: Any, schedule: Any, x: Tensor, text: Tensor, t: Tensor, drawings: Tensor
+) -> Tensor:
+    """Weighted squared error of the predicted velocity at time steps t (n,), shape (n,)."""
     noise = torch.randn_like(x)
     noisy = schedule.add_noise(x, noise, t)
     target = schedule.get_velocity(x, noise, t)
     with torch.autocast("cpu", torch.bfloat16):
-        v = unet(noisy, t, encoder_hidden_states=text).sample
+        v = model(noisy, t, text, drawings)
     alpha = schedule.alphas_cumprod[t]
     snr = alpha / (1 - alpha)
     weight = torch.clamp(snr, max=MIN_SNR_GAMMA) / (snr + 1)
     # The floor keeps the steps of nearly pure noise, where layout and colour are decided.
     weight = torch.clamp(weight, min=0.2)
     error: Tensor = (v.float() - target).square().mean((1, 2, 3))
-    return (weight * error).mean()
+    return weight * error
 
 
 def train(
-    cache: LatentCache, words: TextStates, out: Path, steps: int, batch: int, lr: float, seed: int
+    cache: LatentCache,
+    words: TextStates,
+    out: Path,
+    steps: int,
+    batch: int,
+    lr: float,
+    seed: int,
+    unet_from: Path | None = None,
 ) -> None:
     """Train until `steps` steps in all are done, `batch` samples of `cache` a step."""
     torch.manual_seed(seed)
-    unet = build_denoiser()
+    model = Denoiser(unet_from)
     scheduler: Any = DDPMScheduler  # diffusers has no types
     schedule = scheduler(**SCHEDULER)
+    n_drawn = round(DRAWN_SHARE * batch)
 
     def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
         log.info("denoiser: step %d of %d, %d latents", start, steps, len(cache.structures))
         torch.manual_seed(seed + start)
         batches = cache.batches(batch, seed + start)
+        means = {"drawn": 0.0, "words": 0.0}
 
         def loss() -> tuple[Tensor, dict[str, float]]:
-            latents, structures, rng = next(batches)
-            text = words([_caption(s, rng) for s in structures])
-            t = noise_levels(batch)
-            return denoising_loss(unet, schedule, latents.float(), text, t), {}
+            samples, rng = next(batches)
+            text = words([_caption(s, rng) for s in samples.structures])
+            drawings = _drawings(samples, n_drawn, rng)
+            t = torch.randint(0, 1000, (batch,))
+            each = denoising_loss(model, schedule, samples.latents.float(), text, t, drawings)
+            for name, part in (("drawn", each[:n_drawn]), ("words", each[n_drawn:])):
+                means[name] = 0.98 * means[name] + 0.02 * float(part.detach().mean())
+            return each.mean(), means
 
         return loss
 
     def rate(step: int) -> float:
         return learning_rate(lr, step, steps)
 
-    fit(out, unet, losses, rate=rate, steps=steps, ema_decay=0.998, weight_decay=0.02)
+    fit(out, model, losses, rate=rate, steps=steps, ema_decay=0.998, weight_decay=0.02)
 
 
-def noise_levels(n: int) -> Tensor:
-    """Time steps (n,): `SEEDED_SHARE` of them where structure seeds are rendered, the rest even."""
-    t = torch.randint(0, 1000, (n,))
-    return torch.where(torch.rand(n) < SEEDED_SHARE, t * 6 // 10, t)
+def _drawings(samples: Samples, n: int, rng: np.random.Generator) -> Tensor:
+    """Drawings of the first `n` samples, (n, 3, H, W) in [0, 1], some of them grey."""
+    drawings = samples.drawings[:n].permute(0, 3, 1, 2).float() / 255
+    grey = torch.from_numpy(rng.uniform(size=n) < GREY_SHARE)
+    drawings[grey] = drawings[grey].mean(1, keepdim=True)
+    return drawings
 
 
 def learning_rate(peak: float, step: int, steps: int) -> float:
@@ -167,7 +235,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latents", type=Path, required=True)
     parser.add_argument("--text-encoder", type=Path, required=True, help="folder of MiniLM")
-    parser.add_argument("--out", type=Path, default=Path("runs/unet"))
+    parser.add_argument("--out", type=Path, default=Path("runs/denoiser"))
+    parser.add_argument("--unet-from", type=Path, help="an earlier run to take the UNet from")
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=8e-4)
@@ -175,7 +244,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     words, cache = TextStates(args.text_encoder), LatentCache(args.latents)
-    train(cache, words, args.out, args.steps, args.batch, args.lr, args.seed)
+    train(cache, words, args.out, args.steps, args.batch, args.lr, args.seed, args.unet_from)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Turn training checkpoints into the weights the project ships.
 
     python -m imagegen.export vae --run runs/vae --out imagegen/weights
-    python -m imagegen.export unet --run runs/unet --out imagegen/weights
+    python -m imagegen.export denoiser --run runs/denoiser --out imagegen/weights
 
 The exponential moving averages are written, as fp16 safetensors beside their diffusers
 configuration. For the autoencoder, the mean and deviation of each latent channel, measured
@@ -17,27 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 
 from imagegen.autoencoder import build_autoencoder
-from imagegen.denoiser import MAX_TOKENS, SCHEDULER, build_denoiser
+from imagegen.checkpoint import load_average
+from imagegen.denoiser import MAX_TOKENS, SCHEDULER, Denoiser
 from imagegen.samples import picture_stream
 
 __all__ = ["fold_latent_statistics"]
-
-
-def newest(run: Path) -> Path:
-    """Return the newest checkpoint folder of a run."""
-    return max(run.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
-
-
-def load_average(model: nn.Module, run: Path) -> None:
-    """Load the moving average of a run's newest checkpoint into `model`."""
-    state = load_file(newest(run) / "ema.safetensors")
-    model.load_state_dict(
-        {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
-    )
 
 
 @torch.inference_mode()
@@ -76,7 +64,7 @@ def write(model: Any, out: Path, name: str) -> None:
 def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["vae", "unet"])
+    parser.add_argument("part", choices=["vae", "denoiser"])
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("imagegen/weights"))
     args = parser.parse_args()
@@ -86,9 +74,10 @@ def main() -> None:
         fold_latent_statistics(vae, *latent_statistics(vae, n_batches=20, seed=99))
         write(vae, args.out, "vae")
     else:
-        unet = build_denoiser()
-        load_average(unet, args.run)
-        write(unet, args.out, "unet")
+        denoiser = Denoiser()
+        load_average(denoiser, args.run)
+        write(denoiser.unet, args.out, "unet")
+        write(denoiser.control, args.out, "controlnet")
         loom = {"max_tokens": MAX_TOKENS, "scheduler": SCHEDULER}
         (args.out / "loom.json").write_text(json.dumps(loom, indent=2) + "\n")
 

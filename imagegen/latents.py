@@ -1,4 +1,4 @@
-"""A cache of encoded training pictures: latents on disk, their structures beside them.
+"""A cache of encoded training pictures: latents on disk, structures and drawings beside them.
 
     python -m imagegen.latents --vae runs/vae-export --out runs/latents-128 --size 128 --count 40000
 
@@ -11,7 +11,7 @@ import argparse
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,17 +21,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from imagegen.scene import lit_picture, random_structure
+from imagegen.scene import random_structure, training_pair
 from orbweave.records import Structure
 
-__all__ = ["LatentCache", "encode_samples"]
+__all__ = ["LatentCache", "Samples", "encode_samples"]
 
 log = logging.getLogger(__name__)
 SHARD = 1_000
 
 
-class _Scenes(Dataset[tuple[Tensor, str]]):
-    """Sample i of the endless set: picture (3, size, size) in [-1, 1] and structure as JSON."""
+class _Scenes(Dataset[tuple[Tensor, Tensor, str]]):
+    """Sample i of the endless set: picture, drawing and structure as JSON.
+
+    The picture is (3, size, size) in [-1, 1], the drawing (size, size, 3) uint8.
+    """
 
     def __init__(
         self, start: int, count: int, size_px: int, seed: int, double_share: float
@@ -42,16 +45,16 @@ class _Scenes(Dataset[tuple[Tensor, str]]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Tensor, str]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, str]:
         if index >= self.count:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, self.size_px, self.start + index])
         # A smaller field of view holds fewer repeats; finer motifs keep the whole in sight.
         scale = 1.0 if self.size_px >= 256 else 0.75
         structure = random_structure(rng, double_share=self.double_share, scale=scale)
-        picture = lit_picture(structure, self.size_px, float(self.size_px))
+        drawing, picture = training_pair(structure, self.size_px, float(self.size_px))
         tensor = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
-        return tensor, structure.model_dump_json()
+        return tensor, torch.from_numpy(drawing), structure.model_dump_json()
 
 
 @torch.inference_mode()
@@ -66,16 +69,18 @@ def encode_samples(
         if target.exists():
             continue
         scenes = _Scenes(shard * SHARD, SHARD, size_px, seed, double_share)
-        latents, structures = [], []
-        for pictures, texts in DataLoader(scenes, batch_size=20, num_workers=1):
+        latents, drawings, structures = [], [], []
+        for pictures, drawn, texts in DataLoader(scenes, batch_size=20, num_workers=1):
             x = pictures.to(torch.bfloat16, memory_format=torch.channels_last)
             latents.append(vae.encode(x).latent_dist.mean.to(torch.float16).contiguous())
+            drawings.append(drawn)
             structures.extend(texts)
         text = "\n".join(structures).encode()
         temporary = target.with_suffix(".tmp")
         save_file(
             {
                 "latents": torch.cat(latents),
+                "drawings": torch.cat(drawings),
                 "structures": torch.frombuffer(bytearray(text), dtype=torch.uint8),
             },
             temporary,
@@ -83,27 +88,37 @@ def encode_samples(
         temporary.replace(target)
 
 
+class Samples(NamedTuple):
+    """A batch of the cache."""
+
+    latents: Tensor
+    """(n, channels, h, w) float16."""
+    drawings: Tensor
+    """(n, 8 h, 8 w, 3) uint8."""
+    structures: list[Structure]
+
+
 class LatentCache:
-    """All shards of a folder in memory: latents (n, channels, h, w) float16 and structures."""
+    """All shards of a folder in memory."""
 
     def __init__(self, folder: Path) -> None:
         shards = [load_file(p) for p in sorted(folder.glob("*.safetensors"))]
         self.latents = torch.cat([s["latents"] for s in shards])
+        self.drawings = torch.cat([s["drawings"] for s in shards])
         texts = [bytes(s["structures"].numpy().tobytes()).decode() for s in shards]
         self.structures = [
             Structure.model_validate_json(line) for text in texts for line in text.split("\n")
         ]
 
-    def batches(
-        self, size: int, seed: int
-    ) -> Iterator[tuple[Tensor, list[Structure], np.random.Generator]]:
+    def batches(self, size: int, seed: int) -> Iterator[tuple[Samples, np.random.Generator]]:
         """Yield shuffled batches for ever, with a generator for whatever else is random."""
         rng = np.random.default_rng(seed)
         while True:
             order = rng.permutation(len(self.structures))
             for i in range(0, len(order) - size + 1, size):
                 picked = order[i : i + size]
-                yield self.latents[picked], [self.structures[j] for j in picked], rng
+                structures = [self.structures[j] for j in picked]
+                yield Samples(self.latents[picked], self.drawings[picked], structures), rng
 
 
 def main() -> None:

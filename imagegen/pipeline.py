@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imagegen.assembly import WEIGHTS, assembled
+from imagegen.assembly import CONTROLNET, WEIGHTS, assembled
 from imagegen.device import Dtype, device, environment, number_type
 from imagegen.png import PngNote, encode_png
 from imagegen.prompt_window import lost_words, without_truncation_notices
@@ -50,7 +50,8 @@ class _Loaded(NamedTuple):
     pipe: Any
     """Text to image."""
     from_picture: Any
-    """Image to image with the same components; None if the family has none."""
+    """Image to image with the same components, and with the model's ControlNet if it has one;
+    None if the family has none."""
     scheduler: dict[str, Any]
     """Configuration of the scheduler the model was trained with."""
     sha256: str
@@ -256,6 +257,12 @@ _IMAGE_TO_IMAGE = {
     "FluxPipeline": "FluxImg2ImgPipeline",
 }
 """diffusers' own AutoPipeline knows them too, but imports every pipeline there is."""
+_GUIDED = {
+    "StableDiffusionPipeline": ("ControlNetModel", "StableDiffusionControlNetImg2ImgPipeline"),
+    "StableDiffusionXLPipeline": ("ControlNetModel", "StableDiffusionXLControlNetImg2ImgPipeline"),
+    "FluxPipeline": ("FluxControlNetModel", "FluxControlNetImg2ImgPipeline"),
+}
+"""The same with a ControlNet, which lies in the model's folder."""
 
 _TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 
@@ -276,13 +283,7 @@ def _load_folder(model: str, folder: Path, sha256: str, dtype: str) -> _Loaded:
                 local_files_only=True,
             )
             pipe.to(device())
-            other = _IMAGE_TO_IMAGE.get(type(pipe).__name__)
-            from_picture = None
-            if other is not None:
-                accepted = inspect.signature(getattr(diffusers, other).__init__).parameters
-                parts = {k: v for k, v in pipe.components.items() if k in accepted}
-                flags = {k: v for k, v in pipe.config.items() if k in accepted and k not in parts}
-                from_picture = getattr(diffusers, other)(**parts, **flags)
+            from_picture = _from_picture(pipe, folder)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as err:
             raise ModelError(
                 f"wanted a diffusers model in {folder}, got one that does not load "
@@ -293,6 +294,28 @@ def _load_folder(model: str, folder: Path, sha256: str, dtype: str) -> _Loaded:
             each.set_progress_bar_config(disable=True)
     logger.info("loaded the image model %s in %s on %s", model, dtype, device())
     return _Loaded(model, pipe, from_picture, dict(pipe.scheduler.config), sha256)
+
+
+def _from_picture(pipe: Any, folder: Path) -> Any:
+    """Return the image-to-image pipeline of a model's components; None if there is none."""
+    import diffusers
+
+    family, beside = type(pipe).__name__, {}
+    other = _IMAGE_TO_IMAGE.get(family)
+    if family in _GUIDED and (folder / CONTROLNET).is_dir():
+        net, other = _GUIDED[family]
+        load: Any = getattr(diffusers, net).from_pretrained
+        beside["controlnet"] = load(
+            str(folder / CONTROLNET), torch_dtype=pipe.dtype, use_safetensors=True,
+            local_files_only=True,
+        ).to(device())  # fmt: skip
+    if other is None:
+        return None
+    build: Any = getattr(diffusers, other)
+    accepted = inspect.signature(build.__init__).parameters
+    parts = {k: v for k, v in pipe.components.items() if k in accepted}
+    flags = {k: v for k, v in pipe.config.items() if k in accepted and k not in parts}
+    return build(**parts, **beside, **flags)
 
 
 @contextmanager
@@ -375,5 +398,8 @@ def _call_options(pipe: Any, request: RenderRequest, start: Pixels | None) -> di
                 f"wanted at least one step on the structure, got {request.steps} steps x "
                 f"strength {request.strength}; take more of either"
             )
-        options |= {"image": [Image.fromarray(start)], "strength": request.strength}
+        drawing = Image.fromarray(start)
+        options |= {"image": [drawing], "strength": request.strength}
+        if "control_image" in accepted:
+            options |= {"control_image": [drawing], "controlnet_conditioning_scale": 1.0}
     return options

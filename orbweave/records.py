@@ -210,8 +210,9 @@ class RenderRequest(Record):
     model: str = "loom"
     """A catalogue name, a diffusers folder or `org/name`."""
     structure: Structure | None = None
-    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
-    """Share of the denoising done on the structure seed; 1 ignores it, near 0 copies it."""
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    """Share of the denoising done on the structure seed; near 0 copies it, 1 leaves nothing of
+    its pixels, so that only a ControlNet still holds the geometry."""
     scheduler: str = "DPM++ 2M"
     """Sampler by its A1111 name."""
     steps: Annotated[int, Field(ge=1, le=500)] = 24

@@ -15,7 +15,7 @@ MAX_TOKENS = 77
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights folder as shipped: fp16 safetensors, configurations, loom.json."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
@@ -40,8 +40,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
     )
+    control = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+    drawn = control.controlnet_cond_embedding.conv_out
+    for layer in (drawn, *control.controlnet_down_blocks, control.controlnet_mid_block):
+        torch.nn.init.normal_(layer.weight, std=0.1)  # zero in an untrained one
     folder = tmp_path_factory.mktemp("weights")
-    for name, model in (("vae", vae), ("unet", unet)):
+    for name, model in (("vae", vae), ("unet", unet), ("controlnet", control)):
         state = {key: value.half().contiguous() for key, value in model.state_dict().items()}
         save_file(state, folder / f"{name}.safetensors", metadata={"format": "pt"})
         (folder / f"{name}.json").write_text(model.to_json_string())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen.assembly import assembled
+from imagegen.assembly import CONTROLNET, assembled
 from imagegen.pipeline import Renderer
 from imagegen.png import read_note, read_parameters
 from imagegen.samplers import SAMPLERS, rescaled_betas, sampler_config
@@ -129,21 +130,32 @@ def test_a_flow_model_takes_only_its_own_sampler() -> None:
         sampler_config("DPM++ 2M", flow)
 
 
-def test_little_strength_keeps_the_structure_and_full_strength_does_not(
+def test_only_a_controlnet_keeps_the_structure_at_full_strength(
     tiny_weights: Path, cache: Path, tmp_path: Path
 ) -> None:
+    guided = assembled(weights=tiny_weights, cache=cache).folder
+    alone = Path(shutil.copytree(guided, tmp_path / "alone"))
+    shutil.rmtree(alone / CONTROLNET)
+
     def flat(structure: Structure, size_px: int) -> Any:
         return np.full((size_px, size_px, 3), structure.seed, np.uint8)
 
-    one = Renderer(seed_picture=flat, weights=tiny_weights, cache=cache, dtype="float32")
+    one = Renderer(seed_picture=flat, dtype="float32")
 
-    def drawn(level: int, strength: float) -> Any:
-        structure = STRUCTURE.model_copy(update={"seed": level})
-        asked = request(structure=structure, strength=strength, steps=5, scheduler="DDIM")
-        return pixels(one.render(asked, tmp_path, force=True)[0].path).astype(float)
+    def change(model: Path, strength: float) -> float:
+        """Grey levels between the pictures of a black and a white structure."""
+        asked = request(model=str(model), strength=strength, steps=5, scheduler="DDIM")
+        drawings = (STRUCTURE.model_copy(update={"seed": level}) for level in (0, 255))
+        black, white = (
+            pixels(
+                one.render(asked.model_copy(update={"structure": d}), tmp_path, force=True)[0].path
+            )
+            for d in drawings
+        )
+        return float(np.abs(black.astype(float) - white).mean())
 
-    change = {s: np.abs(drawn(0, s) - drawn(255, s)).mean() for s in (0.2, 1.0)}
-    assert change[0.2] > 2 * change[1.0]
+    assert change(alone, 0.2) > 2 * change(alone, 1.0)
+    assert change(guided, 1.0) > 1.5 * change(alone, 1.0)
 
 
 def test_a_structure_is_drawn_square_and_its_middle_kept(

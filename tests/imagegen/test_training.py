@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from imagegen.autoencoder import ARCHITECTURE as VAE
 from imagegen.autoencoder import reconstruction_loss, thumbnail_loss
 from imagegen.checkpoint import load_checkpoint, save_checkpoint
-from imagegen.denoiser import SCHEDULER, denoising_loss, learning_rate
+from imagegen.denoiser import SCHEDULER, Denoiser, denoising_loss, learning_rate
 from imagegen.export import fold_latent_statistics
 from imagegen.latents import LatentCache, encode_samples
 
@@ -56,13 +56,28 @@ def test_a_perfect_velocity_costs_nothing() -> None:
     schedule = DDPMScheduler(**SCHEDULER)
 
     class Oracle(torch.nn.Module):
-        def forward(self, noisy, t, encoder_hidden_states):
+        def forward(self, noisy, t, text, drawings):
             torch.manual_seed(7)
             noise = torch.randn_like(x)
-            return type("Out", (), {"sample": schedule.get_velocity(x, noise, t)})()
+            return schedule.get_velocity(x, noise, t)
 
     torch.manual_seed(7)
-    assert denoising_loss(Oracle(), schedule, x, torch.zeros(3, 1, 384), t) == 0
+    text, drawings = torch.zeros(3, 1, 384), torch.zeros(1, 3, 32, 32)
+    assert denoising_loss(Oracle(), schedule, x, text, t, drawings).tolist() == [0, 0, 0]
+
+
+def test_a_drawing_changes_the_sample_it_belongs_to_and_no_other() -> None:
+    torch.manual_seed(0)
+    model = Denoiser().eval()
+    embedding, middle = model.control.controlnet_cond_embedding, model.control.controlnet_mid_block
+    for layer in (embedding.conv_out, middle):
+        torch.nn.init.normal_(layer.weight, std=0.1)  # zero in an untrained one
+    x, t, text = torch.randn(2, 16, 8, 8), torch.tensor([300, 300]), torch.randn(2, 5, 384)
+    with torch.inference_mode():
+        words = model(x, t, text, torch.zeros(0, 3, 64, 64))
+        drawn = model(x, t, text, torch.rand(1, 3, 64, 64))
+    assert (words[0] - drawn[0]).abs().max() > 1e-3
+    assert torch.allclose(words[1], drawn[1], atol=1e-5)
 
 
 def test_the_learning_rate_warms_up_holds_and_falls() -> None:
@@ -109,6 +124,8 @@ def test_the_latent_cache_returns_what_was_encoded(
     encode_samples(vae, tmp_path, 64, 8, seed=0, double_share=0.5)
     cache = LatentCache(tmp_path)
     assert cache.latents.shape == (8, 16, 8, 8)
-    latents, structures, _ = next(cache.batches(8, seed=1))
-    where = [cache.structures.index(s) for s in structures]
-    assert torch.equal(latents, cache.latents[where])
+    samples, _ = next(cache.batches(8, seed=1))
+    where = [cache.structures.index(s) for s in samples.structures]
+    assert torch.equal(samples.latents, cache.latents[where])
+    assert samples.drawings.shape == (8, 64, 64, 3) and samples.drawings.dtype == torch.uint8
+    assert torch.equal(samples.drawings, cache.drawings[where])

@@ -64,7 +64,8 @@ Strength = Annotated[
         "--strength",
         min=0.01,
         max=1.0,
-        help="Share of the denoising done on the geometry; 1 ignores it "
+        help="Share of the denoising done on the drawing; near 0 copies it, 1 makes every pixel "
+        "anew, held to it by the model's ControlNet if there is one "
         f"[default: {default('strength')}].",
         show_default=False,
     ),
