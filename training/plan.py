@@ -10,7 +10,7 @@ from typing import Any
 from training.recipe import Recipe
 from training.run import PreparedStage
 
-__all__ = ["StagePlan", "plan_stages", "plan_table"]
+__all__ = ["StagePlan", "plan_stages", "plan_table", "steps_per_epoch"]
 
 _STEP_FLOPS = {"full": 6.0, "lora": 4.0}
 """Per weight and token: forward 2, backward to the inputs 2, to the weights 2 (Kaplan et al.
@@ -20,6 +20,8 @@ _REFERENCE_SHARE = {"cpt": 0.0, "sft": 0.0, "dpo": 2.0, "orpo": 0.0}
 _EFFICIENCY = 0.35
 """Share of a large matrix product's speed that training reaches; 0.3 to 0.45 measured on two
 cores with SmolLM2-135M."""
+_QUIET_SHARE = 0.9
+"""What a machine that does nothing else still gives to its system."""
 _ADAM_BYTES = 16
 """Per learning weight: float32 weight, gradient and two moments."""
 _ACTIVATION_BYTES = 34
@@ -43,6 +45,7 @@ class StagePlan:
     """Rows an optimiser step sees, over all processes."""
     steps: int
     hours: float
+    """On a machine that does nothing else."""
     memory_gb: float
 
 
@@ -61,16 +64,29 @@ def plan_stages(
         recipe: Where they come from.
         config: The model's configuration: hidden_size, num_hidden_layers, intermediate_size.
         weights: Of the model, their number.
-        flops: Floating-point operations a second of a large matrix product on this machine.
-        processes: Devices that share the work.
+        flops: Floating-point operations a second of a large matrix product, of everything that
+            works: one machine's processors, or all GPUs together.
+        processes: How many share the work.
     """
-    return [
-        _plan(stage, recipe, config, weights, flops * processes, processes) for stage in prepared
-    ]
+    return [_plan(stage, recipe, config, weights, flops, processes) for stage in prepared]
 
 
-def plan_table(plans: Sequence[StagePlan]) -> list[str]:
-    """Return the plan as lines for reading."""
+def steps_per_epoch(stage: PreparedStage, processes: int = 1) -> int:
+    """Return the optimiser steps of an epoch; of packed rows their number is a good guess."""
+    settings = stage.stage
+    rows = len(stage.learnt)
+    if settings.packing and settings.method in {"cpt", "sft"}:
+        rows = math.ceil(stage.tokens / settings.max_length)
+    return math.ceil(rows / (settings.batch * settings.accumulate * processes))
+
+
+def plan_table(plans: Sequence[StagePlan], share: float = 1.0) -> list[str]:
+    """Return the plan as lines for reading.
+
+    Args:
+        plans: The stages.
+        share: Of the processor, what other work leaves at the moment, in (0, 1].
+    """
     lines = []
     for plan in plans:
         lines += [
@@ -83,7 +99,12 @@ def plan_table(plans: Sequence[StagePlan]) -> list[str]:
             f"  about           {_time(plan.hours)}, {plan.memory_gb:.1f} GB of memory",
         ]
     total = sum(plan.hours for plan in plans)
-    return [*lines, f"in all about {_time(total)} on this machine"]
+    lines.append(f"in all about {_time(total)} on this machine if it does nothing else")
+    if share < _QUIET_SHARE:
+        lines.append(
+            f"other work leaves {share:.0%} of it now: about {_time(total / share)} like this"
+        )
+    return lines
 
 
 def _plan(
@@ -97,9 +118,7 @@ def _plan(
     settings = stage.stage
     rows = len(stage.learnt)
     packed = settings.packing and settings.method in {"cpt", "sft"}
-    packed_rows = math.ceil(stage.tokens / settings.max_length) if packed else rows
-    effective = settings.batch * settings.accumulate * processes
-    steps = math.ceil(math.ceil(packed_rows / effective) * settings.epochs)
+    steps = math.ceil(steps_per_epoch(stage, processes) * settings.epochs)
     tokens = round(stage.tokens * settings.epochs)
     kind = "lora" if recipe.adapter else "full"
     per_token = weights * (_STEP_FLOPS[kind] + _REFERENCE_SHARE[settings.method])
@@ -116,7 +135,7 @@ def _plan(
         tokens_per_epoch=stage.tokens,
         epochs=settings.epochs,
         tokens=tokens,
-        effective_batch=effective,
+        effective_batch=settings.batch * settings.accumulate * processes,
         steps=steps,
         hours=tokens * per_token / (flops * _EFFICIENCY) / 3600,
         memory_gb=(held + activations * _ACTIVATION_BYTES) / 1e9,

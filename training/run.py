@@ -1,8 +1,9 @@
 """A recipe, run: stage after stage, each made once, resumed where it was left.
 
 `out` gets one folder per stage, named as the paper does (`Instruct-CPT-SFT`): an adapter or a
-whole model, a model card, and `provenance.json` with the key of everything it was made from.
-A stage whose folder already holds that key is not trained again.
+whole model, a model card, losses and samples by step, and `provenance.json` with the key of
+everything it was made from. A stage whose folder already holds that key is not trained again.
+A stage that keeps its epochs leaves `Instruct-CPT-SFT-epoch1` and so on beside it.
 """
 
 from __future__ import annotations
@@ -10,29 +11,41 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from orbweave.errors import ModelError, UsageError
+from orbweave.errors import ModelError, OrbweaveError, UsageError
 from orbweave.files import build_folder, write_text
-from orbweave.models import resolve
+from orbweave.models import ModelRef, resolve
 from orbweave.weights import hash_weights
 from training.card import model_card
 from training.items import Material
-from training.mix import mix
+from training.mix import Mixture, mix
 from training.recipe import Recipe, Stage
 from training.rows import Row, digest
+from training.samples import Asked, held_out_questions
 from training.tokens import Encoded, encode_chat, encode_text
 
 if TYPE_CHECKING:
-    from training.stages import StageJob
+    from training.stages import Save, StageJob, Write
 
-__all__ = ["PreparedStage", "Result", "lineage", "prepare", "train"]
+__all__ = [
+    "PROVENANCE",
+    "PreparedStage",
+    "Result",
+    "check",
+    "first_model",
+    "lineage",
+    "prepare",
+    "train",
+]
 
 PROVENANCE = "provenance.json"
+_ADAPTER_CONFIG = "adapter_config.json"
 _LIBRARIES = ("torch", "transformers", "trl", "peft")
 
 
@@ -52,6 +65,8 @@ class PreparedStage:
     tokens: int
     """Of one epoch."""
     data_sha256: str
+    asked: Sequence[Asked] = ()
+    """Held-out questions that show, while it learns, how the model answers."""
 
 
 class Result(NamedTuple):
@@ -63,21 +78,68 @@ class Result(NamedTuple):
     """It was there already, made from the same data, settings and parent."""
 
 
-def prepare(recipe: Recipe, material: Material, tokenizer: Any) -> list[PreparedStage]:
-    """Mix and encode the rows of every stage.
+def check(recipe: Recipe, material: Material, last: str | None = None) -> list[Mixture]:
+    """Look for every fault that shows before a model is loaded; return the stages' rows.
+
+    Args:
+        recipe: What shall be done.
+        material: As for `train`.
+        last: Method of the stage to stop after, if any.
+
+    Raises:
+        UsageError, ModelError: the fault; several are told in one UsageError.
+    """
+    faults: list[OrbweaveError] = []
+    mixtures = []
+    for ref in (recipe.model, recipe.chat_template):
+        with _noting(faults):
+            _check_reference(ref)
+    with _noting(faults):
+        _parent(recipe)
+    methods = [stage.method for stage in recipe.stages]
+    if last is not None and last not in methods:
+        faults.append(UsageError(f"wanted the stage {last}, this recipe has {', '.join(methods)}"))
+    for stage in recipe.stages:
+        with _noting(faults, stage):
+            mixtures.append(mix(stage, recipe, material))
+    _raise(faults, recipe)
+    return mixtures
+
+
+def first_model(
+    recipe: Recipe, on_progress: Callable[[str], None] = lambda _: None
+) -> tuple[Path, Any]:
+    """Return the folder of the model that learns, and its tokenizer with the recipe's template.
+
+    Raises:
+        UsageError, ModelError: one of the two models is missing, or cannot be trained on.
+    """
+    from training.stages import load_tokenizer
+
+    model = resolve(recipe.model, on_progress=on_progress)
+    template = recipe.chat_template
+    from_other = None if template is None else resolve(template, on_progress=on_progress)
+    return model, load_tokenizer(model, from_other)
+
+
+def prepare(
+    recipe: Recipe,
+    material: Material,
+    tokenizer: Any,
+    mixtures: Sequence[Mixture] | None = None,
+) -> list[PreparedStage]:
+    """Encode the rows of every stage; `check` has mixed them, or it is done here.
 
     Raises:
         UsageError: every fault of every stage's data, in one message.
     """
-    prepared, faults = [], []
-    for stage in recipe.stages:
-        try:
-            name = recipe.checkpoint_name(stage)
-            prepared.append(_prepare_stage(name, stage, recipe, material, tokenizer))
-        except UsageError as err:
-            faults.append(f"{stage.method}: {err}")
-    if faults:
-        raise UsageError("; ".join(faults))
+    mixtures = mixtures or check(recipe, material)
+    prepared = []
+    faults: list[OrbweaveError] = []
+    for stage, rows in zip(recipe.stages, mixtures, strict=True):
+        with _noting(faults, stage):
+            prepared.append(_prepare_stage(recipe.checkpoint_name(stage), stage, rows, tokenizer))
+    _raise(faults, recipe)
     return prepared
 
 
@@ -103,15 +165,13 @@ def train(
     Raises:
         UsageError: the recipe or its data have faults.
         ModelError: the model or the parent is missing or damaged.
+        OutputError: the disk is full.
     """
-    from training.stages import load_tokenizer, run_stage
+    mixtures = check(recipe, material, last)
+    from training.stages import run_stage  # after the faults: torch takes seconds
 
-    base = resolve(recipe.model, on_progress=on_progress)
-    tokenizer = load_tokenizer(base, _template(recipe, on_progress))
-    prepared = prepare(recipe, material, tokenizer)
-    methods = [p.stage.method for p in prepared]
-    if last is not None and last not in methods:
-        raise UsageError(f"wanted the stage {last}, this recipe has {', '.join(methods)}")
+    base, tokenizer = first_model(recipe, on_progress)
+    prepared = prepare(recipe, material, tokenizer, mixtures)
     adapter = _parent(recipe)
     origin = {"model": recipe.model, "sha256": hash_weights(base)}
     trunk = _State(base, adapter, lineage(adapter) if adapter else [origin])
@@ -121,20 +181,16 @@ def train(
         target = out / plan.name
         key = _key(_head(plan, recipe) | {"parent": trunk.lineage[0]})
         known = _provenance(target)
+        work = out / f".work-{plan.name}-{key[:12]}"
         if known.get("key") == key:
+            shutil.rmtree(work, ignore_errors=True)  # killed between the result and tidying up
             results.append(Result(target, known["figures"], True))
         else:
-            work = out / f".work-{plan.name}-{key[:12]}"
             job = _job(plan, recipe, trunk, tokenizer, work, shows_progress)
-            made: list[Any] = []
-            figures = run_stage(job, lambda *parts, to=made: to.extend(parts))
-            if made:  # empty in all processes but the first
-                facts = _head(plan, recipe) | {"key": key, "figures": figures}
-                facts |= {"parents": trunk.lineage, "counts": plan.counts, "tokens": plan.tokens}
-                facts |= {"too_long": plan.too_long}
-                facts |= {"versions": {name: version(name) for name in _LIBRARIES}}
-                _save(target, made[0], made[1], facts, recipe)
-                shutil.rmtree(work)
+            facts = _head(plan, recipe) | {"key": key, "parents": trunk.lineage}
+            facts |= {"counts": plan.counts, "tokens": plan.tokens, "too_long": plan.too_long}
+            facts |= {"versions": {name: version(name) for name in _LIBRARIES}}
+            figures = run_stage(job, _saver(target, work, facts, recipe))
             results.append(Result(target, figures, False))
         if plan.stage.method in {"cpt", "sft"}:
             own = {"name": plan.name, "recipe": recipe.name, "key": key}
@@ -207,13 +263,16 @@ def _job(
         seed=recipe.seed,
         gradient_checkpointing=recipe.gradient_checkpointing,
         shows_progress=shows_progress,
+        asked=plan.asked,
     )
 
 
-def _prepare_stage(
-    name: str, stage: Stage, recipe: Recipe, material: Material, tokenizer: Any
-) -> PreparedStage:
-    rows = mix(stage, recipe, material)
+def _prepare_stage(name: str, stage: Stage, rows: Mixture, tokenizer: Any) -> PreparedStage:
+    if not rows.learnt:
+        raise UsageError(
+            f"wanted rows to learn from, {len(rows.held_out)} are held out and none is left; "
+            "lower held_out or raise the fractions"
+        )
     parts: list[list[Any]] = []
     too_long = tokens = 0
     for part in (rows.learnt, rows.held_out):
@@ -235,7 +294,15 @@ def _prepare_stage(
             "raise max_length"
         )
     return PreparedStage(
-        name, stage, parts[0], parts[1], rows.counts, too_long, tokens, digest(rows.learnt)
+        name=name,
+        stage=stage,
+        learnt=parts[0],
+        held_out=parts[1],
+        counts=rows.counts,
+        too_long=too_long,
+        tokens=tokens,
+        data_sha256=digest(rows.learnt),
+        asked=held_out_questions(tokenizer, rows.held_out),
     )
 
 
@@ -250,31 +317,83 @@ def _encode(tokenizer: Any, row: Row, stage: Stage) -> tuple[Any, int]:
     return row, 2 * len(chat.input_ids)
 
 
-def _template(recipe: Recipe, on_progress: Callable[[str], None]) -> Path | None:
-    if recipe.chat_template is None:
-        return None
-    return resolve(recipe.chat_template, on_progress=on_progress)
-
-
 def _parent(recipe: Recipe) -> Path | None:
+    """Return the folder of the adapter to go on from, None if a new one is made.
+
+    Raises:
+        ModelError: there is none, it has no provenance, or it is not of the recipe's form.
+    """
     if recipe.parent is None:
         return None
     folder = Path(recipe.parent).expanduser()
-    if not (folder / "adapter_config.json").is_file():
+    try:
+        config = json.loads((folder / _ADAPTER_CONFIG).read_text("utf-8"))
+    except (OSError, ValueError) as err:
         raise ModelError(
             f"wanted an adapter in {folder}, found none; train the recipe it comes from first"
+        ) from err
+    lineage(folder)
+    assert recipe.adapter is not None
+    if config.get("r") != recipe.adapter.rank:
+        raise ModelError(
+            f"wanted an adapter of rank {recipe.adapter.rank} in {folder}, it has "
+            f"{config.get('r')}; write that into the recipe"
         )
     return folder
 
 
-def _save(target: Path, model: Any, tokenizer: Any, facts: dict[str, Any], recipe: Recipe) -> None:
-    """Write the finished stage, whole or not at all; weights as bf16 safetensors."""
-    import torch
+def _check_reference(ref: str | None) -> None:
+    """Raise if a reference is none, or a folder without a model; nothing is built or loaded."""
+    if ref is not None:
+        found = ModelRef.parse(ref)
+        if found.kind not in {"catalogue", "hub"}:
+            resolve(found)
+
+
+@contextmanager
+def _noting(faults: list[OrbweaveError], stage: Stage | None = None) -> Iterator[None]:
+    try:
+        yield
+    except (UsageError, ModelError) as err:
+        faults.append(type(err)(f"{stage.method}: {err}") if stage else err)
+
+
+def _raise(faults: Sequence[OrbweaveError], recipe: Recipe) -> None:
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise UsageError(
+            f"wanted a recipe that can be run, found {len(faults)} faults in {recipe.name}: "
+            + "; ".join(map(str, faults))
+        )
+
+
+def _saver(target: Path, work: Path, facts: dict[str, Any], recipe: Recipe) -> Save:
+    """Return what keeps a stage's model, after an epoch beside the target, at the end in it."""
+
+    def save(write: Write, figures: dict[str, Any], epoch: int | None) -> None:
+        if epoch is None:
+            _save(target, write, facts | {"figures": figures}, recipe, work)
+            shutil.rmtree(work)
+            return
+        name = f"{facts['name']}-epoch{epoch}"
+        key = _key({"of": facts["key"], "epoch": epoch})
+        own = {"name": name, "key": key, "epoch": epoch, "figures": {"epoch": epoch} | figures}
+        _save(target.with_name(name), write, facts | own, recipe, work)
+
+    return save
+
+
+def _save(target: Path, write: Write, facts: dict[str, Any], recipe: Recipe, work: Path) -> None:
+    """Write a checkpoint, whole or not at all."""
+    from training.watch import METRICS, SAMPLES
 
     with build_folder(target, force=True) as folder:
-        model.to(torch.bfloat16).save_pretrained(folder, safe_serialization=True)
-        tokenizer.save_pretrained(folder)
-        _name_base(folder / "adapter_config.json", recipe.model)
+        write(folder)
+        _name_base(folder / _ADAPTER_CONFIG, recipe.model)
+        for record in (METRICS, SAMPLES):
+            if (work / record).is_file():
+                shutil.copyfile(work / record, folder / record)
         write_text(folder / "README.md", model_card(facts, recipe))
         write_text(folder / PROVENANCE, json.dumps(facts, indent=2) + "\n")
 

@@ -7,12 +7,10 @@ so what is trained on is decided in this project and seen in the preview.
 from __future__ import annotations
 
 import json
-import logging
 import os
-import shutil
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,25 +19,29 @@ import torch
 from datasets import Dataset
 from datasets import disable_progress_bars as quiet_datasets
 from peft import LoraConfig, PeftModel, get_peft_model
-from tqdm.auto import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from orbweave.errors import ModelError, UsageError
+from orbweave.errors import ModelError, OutputError, UsageError, shown
 from orbweave.files import write_text
 from training.head import use_compact_head
+from training.machine import has_fast_bf16
 from training.recipe import LoraSettings, Stage
 from training.rows import Row
+from training.samples import Asked
 from training.tokens import Encoded, pair_texts, prepare_tokenizer
+from training.watch import Watch, held_out_loss, newest_checkpoint
 
-__all__ = ["CHECKPOINT_S", "StageJob", "load_tokenizer", "machine_flops", "run_stage"]
+__all__ = ["Save", "StageJob", "Write", "load_tokenizer", "run_stage"]
 
-log = logging.getLogger(__name__)
+Write = Callable[[Path], None]
+"""Writes the weights as bf16 and the tokenizer into a folder."""
+Save = Callable[[Write, dict[str, Any], int | None], None]
+"""Is given the model's `Write`, its figures, and the epoch that ended; None at the end."""
 
-CHECKPOINT_S = 300.0
-"""Seconds between two checkpoints."""
-_COMPLETE = "complete.json"
-"""Written last into a checkpoint; a folder without it is the rest of a crash."""
+_TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error")
+"""In what torch says when the disk refuses; it has no error class of its own for that."""
 _LOG_STEPS = 10
 
 
@@ -63,6 +65,8 @@ class StageJob:
     seed: int
     gradient_checkpointing: bool = False
     shows_progress: bool = True
+    asked: Sequence[Asked] = ()
+    """Held-out questions that are answered at each checkpoint."""
 
 
 def load_tokenizer(model: Path, template: Path | None = None) -> Any:
@@ -78,8 +82,13 @@ def load_tokenizer(model: Path, template: Path | None = None) -> Any:
     return tokenizer
 
 
-def run_stage(job: StageJob, save: Callable[[Any, Any], None]) -> dict[str, Any]:
-    """Train one stage to its end and hand (model, tokenizer) to `save`.
+def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
+    """Train one stage to its end, in one process or in several.
+
+    Args:
+        job: What to train.
+        save: Called at the end, and after each epoch if the stage keeps its epochs; where
+            several processes train, in the first of them alone.
 
     Returns:
         Figures: steps, seconds, train_loss, held_out_loss, tokens_per_s.
@@ -87,6 +96,7 @@ def run_stage(job: StageJob, save: Callable[[Any, Any], None]) -> dict[str, Any]
     Raises:
         UsageError: no row is left to learn from.
         ModelError: the adapter does not fit the model.
+        OutputError: the disk is full.
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -98,22 +108,70 @@ def run_stage(job: StageJob, save: Callable[[Any, Any], None]) -> dict[str, Any]
     tokenizer = job.tokenizer
     model = _load(job)
     job.work.mkdir(parents=True, exist_ok=True)
-    watch = _Watch(job.work, job.shows_progress)
+
+    def finish(figures: dict[str, Any], epoch: int | None) -> None:
+        write = _writer(trainer)
+        if trainer.accelerator.is_main_process:
+            save(write, figures, epoch)
+        trainer.accelerator.wait_for_everyone()
+
+    keep_epoch = finish if job.stage.keep_epochs else None
+    watch = Watch(job.work, tokenizer, job.asked, keep_epoch, job.shows_progress)
     trainer = _trainer(job, model, tokenizer, [watch])
-    with warnings.catch_warnings():
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        watch.asked = ()  # no process holds the whole model
+    with trainer.accelerator.main_process_first():
+        newest = newest_checkpoint(job.work)
+    with warnings.catch_warnings(), _disk_faults(job.work):
         warnings.simplefilter("ignore")
-        result = trainer.train(resume_from_checkpoint=_newest_checkpoint(job.work))
+        result = trainer.train(resume_from_checkpoint=newest)
         figures = {
             "steps": int(trainer.state.global_step),
-            "train_loss": float(result.training_loss),
-            "seconds": round(watch.seconds, 1),
+            "train_loss": float(result.training_loss) if newest is None else _mean_loss(trainer),
+            "seconds": round(watch.seconds, 3),
             "tokens_per_s": round(watch.tokens / watch.seconds) if watch.seconds else None,
-            "held_out_loss": _held_out_loss(trainer) if len(job.held_out) else None,
+            "held_out_loss": held_out_loss(trainer.state) if len(job.held_out) else None,
         }
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.accelerator.is_main_process:
-        save(trained, tokenizer)
+        finish(figures, None)
     return figures
+
+
+def _writer(trainer: Any) -> Write:
+    """Return what writes the model as it is now; sharded weights are gathered by all processes."""
+    sharded = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
+    state = trainer.accelerator.get_state_dict(sharded)
+    cast: dict[int, torch.Tensor] = {}  # by address, so that tied weights stay one
+
+    def as_bf16(weight: torch.Tensor) -> torch.Tensor:
+        if weight.data_ptr() not in cast:
+            cast[weight.data_ptr()] = weight.to(torch.bfloat16)
+        return cast[weight.data_ptr()]
+
+    def write(folder: Path) -> None:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        weights = {k: as_bf16(v) if v.is_floating_point() else v for k, v in state.items()}
+        model.save_pretrained(folder, state_dict=weights)
+        trainer.processing_class.save_pretrained(folder)
+        config = folder / "config.json"
+        if config.is_file():  # a whole model, which calls itself by what it was trained in
+            settings = json.loads(config.read_text("utf-8")) | {"dtype": "bfloat16"}
+            write_text(config, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+    return write
+
+
+@contextmanager
+def _disk_faults(work: Path) -> Iterator[None]:
+    """Say in our words that the disk refused, whichever library was writing."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as err:
+        if isinstance(err, RuntimeError) and not any(w in str(err) for w in _TORCH_WRITER):
+            raise
+        raise OutputError(
+            f"wanted to write into {work}, the system said {shown(err, 120)}; free some space "
+            "and run the same again: it goes on from the last whole checkpoint"
+        ) from err
 
 
 def _load(job: StageJob) -> Any:
@@ -210,26 +268,22 @@ def _settings(job: StageJob) -> dict[str, Any]:
         "max_grad_norm": stage.max_grad_norm,
         "weight_decay": stage.weight_decay,
         "gradient_checkpointing": job.gradient_checkpointing,
-        "bf16": torch.cuda.is_bf16_supported() if on_gpu else _has_fast_bf16(),
+        "bf16": torch.cuda.is_bf16_supported() if on_gpu else has_fast_bf16(),
         "use_cpu": not on_gpu,
         # Rows of like length together: no padding, and attention over a row is quadratic.
         "train_sampling_strategy": "group_by_length" if grouped else "random",
         "dataloader_pin_memory": on_gpu,
+        # All that learns is used in every step; searching would not see into TRL's outputs.
+        "ddp_find_unused_parameters": False,
         "seed": job.seed,
         "data_seed": job.seed,
         "eval_strategy": "epoch" if len(job.held_out) else "no",
         "save_strategy": "epoch" if stage.keep_epochs else "no",
-        "save_total_limit": None if stage.keep_epochs else 2,
+        "save_total_limit": 2,
         "logging_steps": _LOG_STEPS,
         "report_to": "none",
-        "disable_tqdm": True,  # `_Watch` draws one bar
+        "disable_tqdm": True,  # `Watch` draws one bar
     }
-
-
-def _has_fast_bf16() -> bool:
-    """Whether the processor multiplies bf16 natively; elsewhere it is slower than float32."""
-    check: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check())
 
 
 def _token_set(rows: Sequence[Any]) -> Any:
@@ -250,85 +304,7 @@ def _pair_set(tokenizer: Any, rows: Sequence[Any]) -> Any:
     return Dataset.from_dict(columns | {"length": lengths})
 
 
-def _held_out_loss(trainer: Any) -> float | None:
-    for row in reversed(trainer.state.log_history):
-        if "eval_loss" in row:
-            return round(float(row["eval_loss"]), 4)
-    return None
-
-
-def _newest_checkpoint(work: Path) -> str | None:
-    """Return the newest whole checkpoint; the rests of a crash are removed."""
-    whole: list[tuple[int, Path]] = []
-    for folder in work.glob("checkpoint-*"):
-        if (folder / _COMPLETE).is_file():
-            whole.append((int(folder.name.rpartition("-")[2]), folder))
-        else:
-            log.info("removing the unfinished checkpoint %s", folder)
-            shutil.rmtree(folder)
-    return str(max(whole)[1]) if whole else None
-
-
-class _Watch(TrainerCallback):
-    """Checkpoints by the clock, a mark on whole ones, metrics as rows."""
-
-    def __init__(self, work: Path, shows_progress: bool) -> None:
-        self.work = work
-        self.bar: Any = None
-        self.shows_progress = shows_progress
-        self.seconds = 0.0
-        self.tokens = 0.0
-        self._started = self._saved = time.monotonic()
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._started = self._saved = time.monotonic()
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc=self.work.name.removeprefix(".work-").rpartition("-")[0],
-            unit="step",
-            disable=None if self.shows_progress and state.is_world_process_zero else True,
-        )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.close()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        now = time.monotonic()
-        self.seconds = now - self._started
-        self.bar.update(state.global_step - self.bar.n)
-        if now - self._saved > CHECKPOINT_S and state.global_step < state.max_steps:
-            control.should_save = True
-            self._saved = now
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = self.work / f"checkpoint-{state.global_step}"
-        sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.is_file()}
-        write_text(folder / _COMPLETE, json.dumps(sizes) + "\n")
-
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
-        if not logs or not state.is_world_process_zero:
-            return
-        self.tokens = float(logs.get("num_tokens", self.tokens))
-        logs = {name: value for name, value in logs.items() if "entropy" not in name}
-        if "loss" in logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
-        row = {"step": state.global_step, "seconds": round(time.monotonic() - self._started, 1)}
-        with (self.work / "metrics.jsonl").open("a") as metrics:
-            metrics.write(json.dumps(row | logs) + "\n")
-
-
-def machine_flops() -> float:
-    """Return the operations a second of a large matrix product here, in the type trained in."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    fast = device == "cuda" or _has_fast_bf16()
-    a = torch.ones(2048, 2048, dtype=torch.bfloat16 if fast else torch.float32, device=device)
-    best = float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        # Reading a value waits for the device.
-        float((a @ a)[0, 0])
-        best = min(best, time.perf_counter() - started)
-    return float(2 * 2048**3 / best)
+def _mean_loss(trainer: Any) -> float | None:
+    """Return the mean of the logged losses: the trainer's own one forgets what a kill cut off."""
+    rows = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    return sum(rows) / len(rows) if rows else None

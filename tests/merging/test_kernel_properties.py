@@ -123,9 +123,7 @@ def test_float64_agrees_with_the_formula_to_twelve_digits(pair, t, form):
     wanted = _formula(a, b, t, form)
     # Between opposites the arc is longer than its ends, and so is the rounding.
     scale = max(a.norm().item(), b.norm().item(), np.linalg.norm(wanted))
-    np.testing.assert_allclose(
-        _wide(slerp(a, b, t, form=form)), wanted, rtol=0, atol=1e-12 * scale
-    )
+    np.testing.assert_allclose(_wide(slerp(a, b, t, form=form)), wanted, rtol=0, atol=1e-12 * scale)
 
 
 @LAW

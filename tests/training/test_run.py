@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from orbweave.errors import ModelError, UsageError
 from training.items import Material
 from training.recipe import LoraSettings, Recipe, Stage
-from training.run import lineage, prepare, train
+from training.run import first_model, lineage, prepare, train
 
 NOTHING = Material(forms={}, facts={}, fields={})
 LETTERS = "abcdefghij"
@@ -197,12 +198,312 @@ def test_packing_loses_no_token_of_continued_pretraining(
     assert max(lengths) <= 128
 
 
+@pytest.fixture
+def eager(monkeypatch):
+    """Checkpoints after every step."""
+    import training.watch
+
+    monkeypatch.setattr(training.watch, "CHECKPOINT_S", 0.0)
+
+
+def jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_a_stage_keeps_its_losses_and_what_it_answered_on_the_way(
+    eager, tiny_model, data, tmp_path
+):
+    results = run(recipe(tiny_model, data, "cpt", "sft", "dpo"), tmp_path)
+    for result in results:
+        rows = jsonl(result.folder / "samples.jsonl")
+        last = result.figures["steps"] - 1  # the last step is the result itself
+        assert {row["step"] for row in rows} == set(range(1, last + 1))
+        assert all(row.keys() == {"step", "prompt", "wanted", "reply"} for row in rows)
+        assert any("eval_loss" in row for row in jsonl(result.folder / "metrics.jsonl"))
+    said = jsonl(results[1].folder / "samples.jsonl")[0]
+    letter = said["prompt"].partition("After ")[2][0]
+    assert said["wanted"] == f"It is {letter}{letter}."
+    assert said["prompt"].endswith("<|im_start|>assistant\n")
+
+
+def test_samples_draw_no_random_number_and_leave_the_model_learning(tiny_model, tiny_tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    from training.rows import Row, Turn
+    from training.samples import complete, held_out_questions
+
+    rows = [Row(f"{i}", "s", text="one two three four five six seven eight nine") for i in "abcd"]
+    rows += [Row("e", "s", turns=(Turn("user", "Why?"), Turn("assistant", "So.")), domain="d")]
+    asked = held_out_questions(tiny_tokenizer, rows)
+    assert len(asked) == 3
+    assert (asked[0].prompt, asked[0].wanted) == ("one two three four five six seven eight", "nine")
+    model = AutoModelForCausalLM.from_pretrained(tiny_model).train()
+    before = torch.get_rng_state()
+    replies = complete(model, tiny_tokenizer, asked)
+    assert len(replies) == 3
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_batch_of_samples_says_what_each_alone_would(tiny_model, tiny_tokenizer):
+    from transformers import AutoModelForCausalLM
+
+    from training.samples import Asked, complete
+
+    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    texts = ["short", "a much longer prompt than the other one"]
+    asked = [Asked(tiny_tokenizer(text)["input_ids"], text, "") for text in texts]
+    together = complete(model, tiny_tokenizer, asked)
+    assert together == [complete(model, tiny_tokenizer, [one])[0] for one in asked]
+
+
+def test_rows_that_a_resumed_run_does_again_are_forgotten(tmp_path):
+    from training.watch import _forget_after
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2, "x": "\u2028"}\n{"step": 3}\n{"st', "utf-8")
+    _forget_after(path, 2)
+    assert [json.loads(x)["step"] for x in path.read_text("utf-8").split("\n")[:-1]] == [1, 2]
+
+
+def test_kept_epochs_are_adapters_of_their_own(tiny_model, data, tmp_path):
+    one = recipe(tiny_model, data, "sft")
+    kept = one.stages[0].model_copy(update={"keep_epochs": True, "epochs": 2.5})
+    one = one.model_copy(update={"stages": (kept,)})
+    (result,) = run(one, tmp_path)
+    names = sorted(folder.name for folder in tmp_path.iterdir())
+    assert names == ["Instruct-SFT", "Instruct-SFT-epoch1", "Instruct-SFT-epoch2"]
+    first, second = (tmp_path / name for name in names[1:])
+    assert {f.name for f in first.iterdir()} == {f.name for f in result.folder.iterdir()}
+    assert [p.get("name") for p in lineage(second)] == ["Instruct-SFT-epoch2", None]
+    assert len({lineage(folder)[0]["key"] for folder in (result.folder, first, second)}) == 3
+    assert "# tiny: Instruct-SFT-epoch2" in (second / "README.md").read_text("utf-8")
+    of_each = [weights(tmp_path / name) for name in names]
+    assert {t.dtype for t in of_each[1].values()} == {torch.bfloat16}
+    assert of_each[0].keys() == of_each[1].keys()
+    assert any(not torch.equal(of_each[1][k], of_each[2][k]) for k in of_each[1])
+    # The second epoch is the run as it would be, so a stage can go on from it.
+    onward = recipe(tiny_model, data, "dpo", parent=str(second))
+    (made,) = run(onward, tmp_path / "onward", last="dpo")
+    assert lineage(made.folder)[1]["name"] == "Instruct-SFT-epoch2"
+
+
+def test_kept_epochs_of_whole_models_can_be_loaded(tiny_model, data, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    one = recipe(tiny_model, data, "sft", adapter=None)
+    kept = one.stages[0].model_copy(update={"keep_epochs": True})
+    run(one.model_copy(update={"stages": (kept,)}), tmp_path)
+    last, final = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name, dtype="auto")
+        for name in ("Instruct-SFT-epoch2", "Instruct-SFT")
+    )
+    assert last.dtype == torch.bfloat16
+    assert all(
+        torch.equal(a, b) for a, b in zip(last.parameters(), final.parameters(), strict=True)
+    )
+
+
+def test_a_run_killed_behind_its_last_step_trains_nothing_again(
+    tiny_model, data, tmp_path, monkeypatch
+):
+    import training.run
+
+    one = recipe(tiny_model, data, "sft")
+    kept = one.stages[0].model_copy(update={"keep_epochs": True})
+    one = one.model_copy(update={"stages": (kept,)})
+    really_save = training.run._save
+
+    def killed(target, *rest):
+        if target.name == "Instruct-SFT":
+            raise KeyboardInterrupt
+        really_save(target, *rest)
+
+    monkeypatch.setattr(training.run, "_save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(one, tmp_path)
+    monkeypatch.setattr(training.run, "_save", really_save)
+    epoch = weights(tmp_path / "Instruct-SFT-epoch2")
+    (result,) = run(one, tmp_path)
+    final = weights(result.folder)
+    assert all(torch.equal(epoch[key], final[key]) for key in final)
+    assert result.figures["steps"] > 0
+    assert math.isfinite(result.figures["held_out_loss"])
+
+
+def test_every_fault_is_told_in_one_list_before_anything_is_loaded(tiny_model, data, tmp_path):
+    one = recipe(tiny_model, data, "cpt", "sft", "dpo", parent=str(tmp_path / "none"))
+    sources = [{"nowhere": 1.0}, {str(data / "text.jsonl"): 1.0}, {str(data / "chat.jsonl"): 1.0}]
+    stages = [s.model_copy(update={"data": d}) for s, d in zip(one.stages, sources, strict=True)]
+    one = one.model_copy(
+        update={"stages": tuple(stages), "model": "no-such-model", "chat_template": "./nor-this"}
+    )
+    with pytest.raises(UsageError) as caught:
+        run(one, tmp_path / "out", last="orpo")
+    told = str(caught.value)
+    assert "found 7 faults in tiny" in told
+    for part in (
+        "no-such-model",
+        "nor-this",
+        "wanted an adapter in",
+        "wanted the stage orpo",
+        "cpt: wanted a data source, got 'nowhere'",
+        "sft: wanted chats for sft, text.jsonl holds plain text",
+        "dpo: wanted chosen and rejected for dpo",
+    ):
+        assert part in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_parent_of_another_rank_is_refused(whole_run, tiny_model, data, tmp_path):
+    out, _ = whole_run
+    parent = str(out / "Instruct-CPT")
+    one = recipe(tiny_model, data, "sft", parent=parent, adapter=LoraSettings(rank=8))
+    with pytest.raises(ModelError, match="wanted an adapter of rank 8 .*it has 4"):
+        run(one, tmp_path)
+
+
+def test_a_parent_without_provenance_is_refused(whole_run, tiny_model, data, tmp_path):
+    out, _ = whole_run
+    config = (out / "Instruct-CPT" / "adapter_config.json").read_text("utf-8")
+    (tmp_path / "adapter_config.json").write_text(config, "utf-8")
+    with pytest.raises(ModelError, match="wanted a checkpoint with provenance.json"):
+        run(recipe(tiny_model, data, "sft", parent=str(tmp_path)), tmp_path / "out")
+
+
+def test_rows_that_are_all_held_out_are_told_as_such(tiny_model, tiny_tokenizer, tmp_path):
+    path = tmp_path / "chat.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "completion": "b"}), "utf-8")
+    stage = Stage(method="sft", data={str(path): 0.3}, learning_rate=1e-3)
+    one = Recipe(name="few", model=str(tiny_model), stages=(stage,))
+    with pytest.raises(UsageError, match="0 are held out and none is left; lower held_out"):
+        prepare(one, NOTHING, tiny_tokenizer)
+
+
+def test_more_epochs_than_rows_are_run_as_planned(tiny_model, tiny_tokenizer, tmp_path):
+    from training.plan import plan_stages
+
+    path = tmp_path / "chat.jsonl"
+    rows = [{"prompt": f"q{i}", "completion": "yes"} for i in range(3)]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    stage = Stage(
+        method="sft", data={str(path): 1.0}, learning_rate=1e-3, epochs=7, batch=8, packing=False
+    )
+    one = Recipe(
+        name="few", model=str(tiny_model), stages=(stage,), held_out=0.0,
+        adapter=LoraSettings(rank=2),
+    )  # fmt: skip
+    config = json.loads((tiny_model / "config.json").read_text("utf-8"))
+    (plan,) = plan_stages(prepare(one, NOTHING, tiny_tokenizer), one, config, 30_000, 1e12)
+    (result,) = run(one, tmp_path / "out")
+    assert result.figures["steps"] == plan.steps == 7
+    assert result.figures["held_out_loss"] is None
+
+
+def test_a_template_without_a_system_role_learns_the_system_text_in_the_first_turn(
+    tiny_model, tmp_path
+):
+    from transformers import AutoTokenizer
+
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}"
+        "{{ raise_exception('System role not supported') }}{% endif %}"
+        "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer.save_pretrained(model)
+    path = tmp_path / "chat.jsonl"
+    said = [("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")]
+    messages = [{"role": role, "content": content} for role, content in said]
+    path.write_text(json.dumps({"messages": messages}), "utf-8")
+    stage = Stage(method="sft", data={str(path): 4.0}, learning_rate=1e-3, batch=4, packing=False)
+    one = Recipe(
+        name="folded", model=str(model), stages=(stage,), held_out=0.0,
+        adapter=LoraSettings(rank=2),
+    )  # fmt: skip
+    _, known = first_model(one)
+    (prepared,) = prepare(one, NOTHING, known)
+    text = known.decode(prepared.learnt[0].input_ids)
+    assert text.startswith("<|im_start|>user\nBe brief.\n\nWhy?<|im_end|>")
+    (result,) = run(one, tmp_path / "out")
+    assert result.figures["steps"] == 1
+
+
+def test_a_base_model_without_a_template_is_told_for_every_stage(tiny_model, data, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "chat_template.jinja").unlink()
+    one = recipe(model, data, "sft", "dpo")
+    with pytest.raises(UsageError, match="found 2 faults.*sft: wanted to write a chat.*dpo: "):
+        run(one, tmp_path / "out")
+    assert run(
+        one.model_copy(update={"chat_template": str(tiny_model)}), tmp_path / "out", last="sft"
+    )
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import training.watch
+training.watch.CHECKPOINT_S = 0.0
+from orbweave.errors import OutputError
+from training.recipe import Recipe
+from training.items import Material
+from training.run import train
+recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
+begin = training.watch.Watch.on_step_end
+def on_step_end(self, args, state, control, **more):
+    if state.global_step == 3:
+        limit = int(sys.argv[3])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    begin(self, args, state, control, **more)
+training.watch.Watch.on_step_end = on_step_end
+try:
+    train(recipe, Material({{}}, {{}}, {{}}), Path(sys.argv[2]), shows_progress=False)
+except OutputError as err:
+    print(err)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [20_000, 50_000])  # the weights; the optimiser's state
+def test_a_full_disk_is_told_and_the_next_run_goes_on_from_a_whole_checkpoint(
+    eager, tiny_model, data, tmp_path, limit
+):
+    one = recipe(tiny_model, data, "sft", adapter=LoraSettings(rank=8))
+    description = tmp_path / "recipe.json"
+    description.write_text(one.model_dump_json(), "utf-8")
+    out = tmp_path / "out"
+    code = FULL.format(root=str(Path(__file__).parents[2]))
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(description), str(out), str(limit)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert "free some space" in done.stdout
+    assert not (out / "Instruct-SFT").exists()
+    (work,) = out.glob(".work-*")
+    whole = [f.parent.name for f in work.glob("checkpoint-*/complete.json")]
+    assert sorted(whole) == ["checkpoint-1", "checkpoint-2"]
+    (resumed,) = run(one, out)
+    (never_full,) = run(one, tmp_path / "never-full")
+    left, right = weights(resumed.folder), weights(never_full.folder)
+    assert all(torch.equal(left[key], right[key]) for key in left)
+    steps = [row["step"] for row in jsonl(resumed.folder / "samples.jsonl")]
+    assert steps == sorted(steps)
+
+
 KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-import training.stages
-training.stages.CHECKPOINT_S = 0.0
+import training.watch
+training.watch.CHECKPOINT_S = 0.0
 from training.recipe import Recipe
 from training.items import Material
 from training.run import train
@@ -244,14 +545,14 @@ def test_a_killed_run_resumes_to_identical_weights(tiny_model, data, tmp_path):
 
 
 def test_an_unfinished_checkpoint_is_never_resumed(tmp_path):
-    from training.stages import _newest_checkpoint
+    from training.watch import newest_checkpoint
 
     for step, is_whole in ((2, True), (4, False)):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
         if is_whole:
             (folder / "complete.json").write_text("{}")
-    assert _newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
     assert not (tmp_path / "checkpoint-4").exists()
 
 

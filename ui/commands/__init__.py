@@ -29,16 +29,20 @@ def build(*, debug: bool = False) -> Callable[..., Any]:
 def application(*, debug: bool = False) -> typer.Typer:
     """Return the Typer application; nothing heavy is imported until a command runs."""
     from ui.commands import (
+        ablate,
+        batch,
         design,
         distill,
         env,
         evaluate,
         ingest,
+        jobs,
         measure,
         merge,
         models,
         render,
         reproduce,
+        study,
         train,
     )
     from ui.commands.text import TextCommand
@@ -52,14 +56,18 @@ def application(*, debug: bool = False) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_root)
     app.command("design", cls=TextCommand)(design.design)
+    app.command("batch")(batch.batch)
+    app.add_typer(jobs.application(), name="jobs")
     app.command("render", cls=TextCommand)(render.render)
     app.command("reproduce")(reproduce.reproduce)
     app.command("measure")(measure.measure)
     app.command("ingest")(ingest.ingest)
     app.command("distill")(distill.distill)
     app.command("train")(train.train)
-    app.command("merge")(merge.merge)
+    app.command("ablate")(ablate.ablate)
+    app.add_typer(merge.application(), name="merge")
     app.command("evaluate")(evaluate.evaluate)
+    app.command("study")(study.study)
     app.add_typer(models.application(), name="models")
     app.command("env")(env.env)
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +47,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="CONFIG",
-            help="Start on several devices by this accelerate configuration.",
+            help="Start on several devices by this accelerate configuration: a file, or one of "
+            "ours, processors, fsdp or zero3.",
             show_default=False,
         ),
     ] = None,
@@ -62,53 +64,49 @@ def train(
 
     known = load_recipe(recipe)
     answer = Answer(as_json=as_json, quiet=quiet)
+    config = None if launch is None else _launch_config(launch)
     if preview:
         _preview(known, answer)
     elif plan:
-        _plan(known, answer)
-    elif launch is not None:
-        _launch(recipe, launch, out or PARENT / known.name, stage)
+        _plan(known, answer, stage, _processes(config))
+    elif config is not None:
+        _check_before_launch(known, stage, config)
+        _launch(recipe, config, out or PARENT / known.name, stage, answer)
     else:
         _run(known, out or PARENT / known.name, stage, answer)
 
 
-def _plan(recipe: Recipe, answer: Answer) -> None:
-    from orbweave.models import resolve
+def _plan(recipe: Recipe, answer: Answer, stage: str | None, processes: int) -> None:
     from orbweave.weights import count_parameters, weight_files
+    from training.machine import machine_speed
     from training.plan import plan_stages, plan_table
-    from training.run import prepare
-    from training.stages import load_tokenizer, machine_flops
+    from training.run import check, first_model, prepare
     from ui.material import team_material
 
-    model = resolve(recipe.model, on_progress=answer.note)
-    prepared = prepare(recipe, team_material(), load_tokenizer(model, _template(recipe, answer)))
+    material = team_material()
+    mixtures = check(recipe, material, stage)
+    model, tokenizer = first_model(recipe, answer.note)
+    prepared = prepare(recipe, material, tokenizer, mixtures)
     config = json.loads((model / "config.json").read_text("utf-8"))
     weights = count_parameters(weight_files(model))
-    plans = plan_stages(prepared, recipe, config, weights, machine_flops())
-    for line in plan_table(plans):
+    speed = machine_speed(processes)
+    plans = plan_stages(prepared, recipe, config, weights, speed.flops, processes)
+    if stage is not None:
+        plans = plans[: [one.method for one in plans].index(stage) + 1]
+    for line in plan_table(plans, speed.share):
         answer.line(line)
     answer.end([asdict(one) for one in plans])
 
 
-def _template(recipe: Recipe, answer: Answer) -> Path | None:
-    from orbweave.models import resolve
-
-    if recipe.chat_template is None:
-        return None
-    return resolve(recipe.chat_template, on_progress=answer.note)
-
-
 def _preview(recipe: Recipe, answer: Answer) -> None:
     from agents.embedding import MiniLM
-    from orbweave.models import resolve
     from training.benchmark import load_benchmark, shipped_benchmarks
     from training.overlap import find_overlaps
     from training.preview import preview_stage
-    from training.stages import load_tokenizer
+    from training.run import first_model
     from ui.material import team_material
 
-    model = resolve(recipe.model, on_progress=answer.note)
-    tokenizer = load_tokenizer(model, _template(recipe, answer))
+    _, tokenizer = first_model(recipe, answer.note)
     material = team_material()
     asked = [
         f"{q.question} {q.options[q.answer]}" if q.type == "mc" else q.question
@@ -146,14 +144,17 @@ def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
     from training.run import train as run
     from ui.material import team_material
 
+    speaks = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
     results = run(
         recipe,
         team_material(),
         out,
         last=stage,
         shows_progress=not answer.is_terse,
-        on_progress=answer.note,
+        on_progress=answer.note if speaks else lambda _: None,
     )
+    if not speaks:
+        return
     document = []
     for result in results:
         figures = ", ".join(f"{k} {v:,}" for k, v in result.figures.items() if v is not None)
@@ -164,19 +165,81 @@ def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
     answer.end(document, f"trained model written to {results[-1].folder}")
 
 
-def _launch(recipe: str, config: Path, out: Path, stage: str | None) -> None:
-    """Replace this process by accelerate's launcher, so that Ctrl-C reaches every worker."""
-    import os
-    import sys
+def _launch_config(config: Path) -> Path:
+    """Return the file of an accelerate configuration, given by its path or as one of ours."""
+    import training
+    from orbweave.errors import UsageError, shown
+
+    ours = {path.stem: path for path in (Path(training.__file__).parent / "launch").glob("*.yaml")}
+    if config.is_file():
+        return config
+    if config.parent == Path() and config.stem in ours:
+        return ours[config.stem]
+    raise UsageError(
+        f"wanted an accelerate configuration, found no {shown(config)}; "
+        f"give a YAML file or one of ours: {', '.join(sorted(ours))}"
+    )
+
+
+def _launch_settings(config: Path) -> dict[str, Any]:
+    import yaml
+
+    from orbweave.errors import UsageError, shown
+
+    try:
+        settings = yaml.safe_load(config.read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise UsageError(f"wanted YAML in {config}, {shown(err, 120)}") from err
+    if not isinstance(settings, dict) or "distributed_type" not in settings:
+        raise UsageError(
+            f"wanted an accelerate configuration in {config}, found no distributed_type; "
+            "write one with `accelerate config`"
+        )
+    return settings
+
+
+def _processes(config: Path | None) -> int:
+    return 1 if config is None else int(_launch_settings(config).get("num_processes", 1))
+
+
+def _check_before_launch(recipe: Recipe, stage: str | None, config: Path) -> None:
+    """Tell every fault here: each of the processes would tell it again, among tracebacks.
+
+    Raises:
+        UsageError: the recipe has faults, or the processes would not do what the
+            configuration says; accelerate would train otherwise without a word.
+    """
+    from importlib.util import find_spec
 
     from orbweave.errors import UsageError
+    from training.run import check
+    from ui.material import team_material
 
-    if not config.is_file():
+    settings = _launch_settings(config)
+    kind = settings["distributed_type"]
+    if kind == "MULTI_CPU" and not settings.get("mpirun_hostfile"):
         raise UsageError(
-            f"wanted an accelerate configuration, found no file {config}; "
-            "training/launch holds ours for FSDP, DeepSpeed and several processors"
+            f"wanted several processes, accelerate starts the MULTI_CPU of {config} as one "
+            "unless it is given an mpirun_hostfile; use --launch processors"
         )
+    if kind == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise UsageError("wanted DeepSpeed, it is not installed; `pip install deepspeed`")
+    if kind in {"FSDP", "DEEPSPEED"}:
+        from training.machine import gpu_count
+
+        if gpu_count() == 0:
+            raise UsageError(f"wanted GPUs for {kind}, found none; use --launch processors")
+    check(recipe, team_material(), stage)
+
+
+def _launch(recipe: str, config: Path, out: Path, stage: str | None, answer: Answer) -> None:
+    """Replace this process by accelerate's launcher, so that Ctrl-C reaches every worker."""
+    import sys
+
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     command += ["-m", "ui.cli", "train", recipe, "--out", str(out)]
     command += ["--stage", stage] if stage else []
+    command += ["--json"] if answer.as_json else []
+    command += ["--quiet"] if answer.quiet else []
+    sys.stdout.flush()
     os.execv(sys.executable, command)
