@@ -175,6 +175,7 @@ def test_an_unusable_address_is_told(address, message):
 
 
 def test_an_unreachable_server_is_told_without_the_password(monkeypatch):
+    pytest.importorskip("psycopg")
     with pytest.raises(StoreError, match="the database said") as told:
         open_store("postgresql://somebody:secret@127.0.0.1:1/orbweave")
     assert "secret" not in str(told.value)
