@@ -5,7 +5,7 @@ Faults are gathered and told all at once, before any model is touched.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,8 +22,8 @@ __all__ = [
     "Stage",
     "fault_text",
     "load_recipe",
+    "read_yaml",
     "shipped_recipes",
-    "yaml_loader",
 ]
 
 RECIPES = Path(__file__).with_name("recipes")
@@ -141,21 +141,7 @@ def load_recipe(source: str | Path) -> Recipe:
     Raises:
         UsageError: no such recipe; or every fault of it, in one message.
     """
-    shipped = shipped_recipes()
-    path = shipped.get(str(source), Path(source))
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(
-            f"wanted a recipe, found no {shown(source)}; give a YAML file or one of: "
-            f"{', '.join(shipped)}"
-        ) from err
-    repeated: list[str] = []
-    try:
-        data = yaml.load(text, yaml_loader(repeated))
-    except yaml.YAMLError as err:
-        raise UsageError(f"wanted a recipe in {path}, it is not YAML: {shown(err, 200)}") from err
-    faults = [f"{key} is given twice" for key in repeated]
+    path, data, faults = read_yaml(source, shipped_recipes(), "recipe")
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as err:
@@ -165,6 +151,33 @@ def load_recipe(source: str | Path) -> Recipe:
             f"wanted a recipe in {path}, found {len(faults)} faults: {'; '.join(faults)}"
         )
     return recipe
+
+
+def read_yaml(
+    source: str | Path, shipped: Mapping[str, Path], noun: str
+) -> tuple[Path, Any, list[str]]:
+    """Read a shipped YAML file by name, or one by its path.
+
+    Returns:
+        The file, what it holds, and a fault for every key given twice.
+
+    Raises:
+        UsageError: no such file, or not YAML; calls it by `noun`.
+    """
+    path = shipped.get(str(source), Path(source))
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(
+            f"wanted a {noun}, found no {shown(source)}; give a YAML file or one of: "
+            f"{', '.join(shipped)}"
+        ) from err
+    repeated: list[str] = []
+    try:
+        data = yaml.load(text, _loader(repeated))
+    except yaml.YAMLError as err:
+        raise UsageError(f"wanted a {noun} in {path}, it is not YAML: {shown(err, 200)}") from err
+    return path, data, [f"{key} is given twice" for key in repeated]
 
 
 def fault_text(error: Any) -> str:
@@ -178,7 +191,7 @@ def fault_text(error: Any) -> str:
     return f"{place}: {message}" + ("" if not error["loc"] else f" (got {shown(error['input'])})")
 
 
-def yaml_loader(repeated: list[str]) -> type[yaml.SafeLoader]:
+def _loader(repeated: list[str]) -> type[yaml.SafeLoader]:
     """Return a safe YAML loader that notes repeated keys, which PyYAML silently drops."""
 
     class Loader(yaml.SafeLoader):

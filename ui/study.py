@@ -15,7 +15,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -30,7 +29,7 @@ from orbweave.errors import OrbweaveError, UsageError, shown
 from orbweave.models import ModelRef, catalogue_entry
 from training.benchmark import load_benchmark, shipped_benchmarks
 from training.evaluation import SCORINGS, Scoring
-from training.recipe import fault_text, yaml_loader
+from training.recipe import fault_text, read_yaml
 
 __all__ = [
     "STUDIES",
@@ -207,21 +206,7 @@ def load_study(source: str | Path) -> Study:
     Raises:
         UsageError: no such study; or every fault of it, in one message.
     """
-    shipped = shipped_studies()
-    path = shipped.get(str(source), Path(source))
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise UsageError(
-            f"wanted a study, found no {shown(source)}; give a YAML file or one of: "
-            f"{', '.join(shipped)}"
-        ) from err
-    repeated: list[str] = []
-    try:
-        data = yaml.load(text, yaml_loader(repeated))
-    except yaml.YAMLError as err:
-        raise UsageError(f"wanted a study in {path}, it is not YAML: {shown(err, 200)}") from err
-    faults = [f"{key} is given twice" for key in repeated]
+    path, data, faults = read_yaml(source, shipped_studies(), "study")
     study = None
     try:
         study = Study.model_validate(data)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from merging.sweep import Answers, Reading, Sweep
 from merging.synergy import Difference, Synergy, against_the_mean, points, verdict
 from orbweave.statistics import wilson
+from ui.markdown import aligned_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def table(sweep: Sweep, reading: Reading) -> str:
                 _gain(reading.controls.get(name)),
             ]
         )
-    return _aligned(head, lines)
+    return aligned_table(head, lines)
 
 
 def summary(sweep: Sweep, reading: Reading) -> list[str]:
@@ -167,15 +168,3 @@ def _points(value: float, low: float, high: float) -> str:
 
 def _gain(found: Difference | None) -> str:
     return _points(found.gain, found.low, found.high) if found else ""
-
-
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
-    every = [head, *rows]
-    widths = [max(len(row[i]) for row in every) for i in range(len(head))]
-    lines = [
-        "| " + " | ".join(f"{v:<{w}}" for v, w in zip(row, widths, strict=True)) + " |"
-        for row in every
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:], ""])

@@ -10,6 +10,7 @@ import typer
 
 from ui.commands import options
 from ui.commands.choice import one_of
+from ui.markdown import aligned_table
 
 if TYPE_CHECKING:
     from training.benchmark import Benchmark, Text
@@ -201,21 +202,23 @@ def report(evaluation: Evaluation) -> str:
         rows = _by_group(row for row in table if row.scoring == scoring)
         head = ["accuracy, %", "n", *models]
         lines = [[_named(key), str(row[0].n), *map(_accuracy, row)] for key, row in rows.items()]
-        parts.append(f"## Accuracy by {scoring}, 95 % intervals\n\n{_table(head, lines)}")
+        parts.append(f"## Accuracy by {scoring}, 95 % intervals\n\n{aligned_table(head, lines)}")
         compared = _by_group(row for row in gains if row.scoring == scoring)
         if compared:
             head = [f"points over {models[0]}", *models[1:]]
             lines = [[_named(key), *map(_gain, row)] for key, row in compared.items()]
             title = f"## Gain by {scoring}: 95 % paired interval, relative gain, McNemar p"
-            parts.append(f"{title}\n\n{_table(head, lines)}")
+            parts.append(f"{title}\n\n{aligned_table(head, lines)}")
     texts = [[r.model, *_perplexity(t)] for r in evaluation.models for t in r.texts]
     if texts:
         head = ["model", "text", "perplexity per token", "per character"]
-        parts.append(f"## Perplexity\n\n{_table(head, texts)}")
+        parts.append(f"## Perplexity\n\n{aligned_table(head, texts)}")
     if kept:
         lines = [[k.model, k.scoring, _points(k), _change(k.perplexity_change)] for k in kept]
         head = ["model", "scoring", "general, points", "general-text, perplexity"]
-        parts.append(f"## Kept of general abilities, against {models[0]}\n\n{_table(head, lines)}")
+        parts.append(
+            f"## Kept of general abilities, against {models[0]}\n\n{aligned_table(head, lines)}"
+        )
     return "\n".join(parts)
 
 
@@ -251,15 +254,3 @@ def _change(share: float | None) -> str:
 
 def _perplexity(text: TextResult) -> list[str]:
     return [text.name, f"{text.per_token:.2f}", f"{text.per_char:.3f}"]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table with aligned columns."""
-    every = [head, *rows]
-    widths = [max(len(row[i]) for row in every) for i in range(len(head))]
-    lines = [
-        "| " + " | ".join(f"{v:<{w}}" for v, w in zip(row, widths, strict=True)) + " |"
-        for row in every
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
-    return "\n".join([lines[0], rule, *lines[1:], ""])
