@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-import ui.batch, ui.batch_report, ui.design, ui.maker, ui.report, alembic.command, agents.embedding
+import orbweave.leases, ui.batch, ui.batch_report, ui.design, ui.maker, ui.report, alembic.command, agents.embedding
 from agents.conversation import Conversation
 from agents.fake import FakeEngine
 from agents.roles import load_team
@@ -76,6 +76,8 @@ def workshop(note, embed):
 
 ui.design.workshop = workshop
 ui.batch.WAIT_S = 0.05
+# On a slow machine every kill may hit the same row: here it is the machine, not the row.
+orbweave.leases.MAX_DEATHS = kills + 1
 arguments = ["batch", "concepts.csv", "--seed", "0-1", "--out", str(out), "--quiet"]
 
 
