@@ -11,7 +11,7 @@ import numpy as np
 
 from imagegen.canvas import Canvas, Relief
 from imagegen.motifs.cells import CELLS
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from imagegen.motifs.fibres import FIBRES
 from imagegen.motifs.growth import GROWTH
 from imagegen.motifs.plates import PLATES
@@ -22,7 +22,7 @@ from imagegen.motifs.surfaces import SURFACES
 from imagegen.motifs.veins import VEINS
 from orbweave.records import Motif
 
-__all__ = ["FAMILIES", "Family", "draw_motif", "random_motif"]
+__all__ = ["FAMILIES", "Family", "Seen", "draw_motif", "random_motif"]
 
 # New groups go to the end: where two families fit words equally well, the earlier one is meant.
 FAMILIES: dict[str, Family] = {

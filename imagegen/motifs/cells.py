@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegen.canvas import Array, Canvas, Relief, cells, ridge, strands, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import HEXAGONAL, Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["CELLS"]
@@ -92,6 +92,7 @@ CELLS: dict[str, Family] = {
             "puzzle pieces with slit-like openings",
         ),
         ("green on dark green", "lime on green", "teal on navy"),
+        Seen(period=HEXAGONAL),
     ),
     "honeycomb": Family(
         honeycomb,
@@ -105,6 +106,7 @@ CELLS: dict[str, Family] = {
             "a regular net of hexagonal holes",
         ),
         ("golden on brown", "amber on brown", "white on black"),
+        Seen(period=HEXAGONAL, repeat=1, lines=(30, 90, 150)),
     ),
     "wood_cells": Family(
         wood_cells,
@@ -123,5 +125,6 @@ CELLS: dict[str, Family] = {
             "a grid of small boxes grading from thin to thick walls",
         ),
         ("amber on brown", "copper on cream", "cream on red"),
+        Seen(lines=(0, 90)),
     ),
 }

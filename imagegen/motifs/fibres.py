@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegen.canvas import Canvas, Relief, ridge, strands, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["FIBRES"]
@@ -118,6 +118,7 @@ FIBRES: dict[str, Family] = {
             "rings of thread on radiating spokes",
         ),
         ("golden on black", "white on black", "silver on navy"),
+        Seen(),
     ),
     "cobweb": Family(
         cobweb,
@@ -136,6 +137,7 @@ FIBRES: dict[str, Family] = {
             "a random mesh of fine threads",
         ),
         ("white on black", "silver on navy", "golden on black"),
+        Seen(period=None),
     ),
     "silk_bundle": Family(
         silk_bundle,
@@ -155,6 +157,7 @@ FIBRES: dict[str, Family] = {
             "a bundle of shining threads",
         ),
         ("golden on black", "amber on brown", "white on navy"),
+        Seen(direction=0),
     ),
     "collagen_fibrils": Family(
         collagen_fibrils,
@@ -174,6 +177,7 @@ FIBRES: dict[str, Family] = {
             "ropes with regular cross-bands",
         ),
         ("pink on white", "grey on black", "cream on red"),
+        Seen(direction=0),
     ),
     "twisted_plywood": Family(
         twisted_plywood,
@@ -187,5 +191,6 @@ FIBRES: dict[str, Family] = {
             "curved lines turning layer by layer",
         ),
         ("amber on brown", "grey on black", "copper on black"),
+        Seen(repeat=1, direction=90),  # the arcs bow along the axis
     ),
 }

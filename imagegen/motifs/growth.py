@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from imagegen.canvas import Array, Canvas, Relief, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import HEXAGONAL, Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["GROWTH"]
@@ -306,6 +306,7 @@ GROWTH: dict[str, Family] = {
             "evenly spaced blotches and short worm-like stripes",
         ),
         ("golden on black", "white on navy", "lime on green"),
+        Seen(),
     ),
     "voronoi_foam": Family(
         voronoi_foam,
@@ -319,6 +320,7 @@ GROWTH: dict[str, Family] = {
             "a froth of closed bubbles",
         ),
         ("white on navy", "white on black", "cream on brown"),
+        Seen(period=HEXAGONAL),
     ),
     "branching_coral": Family(
         branching_coral,
@@ -332,6 +334,7 @@ GROWTH: dict[str, Family] = {
             "knobbly forked branches with pale rounded ends",
         ),
         ("pink on navy", "cream on teal", "red on black"),
+        Seen(period=None, direction=0),
     ),
     "phyllotaxis": Family(
         phyllotaxis,
@@ -345,5 +348,6 @@ GROWTH: dict[str, Family] = {
             "a disc of buds, small in the middle and larger outwards",
         ),
         ("golden on brown", "amber on black", "lime on dark green"),
+        Seen(period=0.94),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegen.canvas import Canvas, Relief, strands, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["PLATES"]
@@ -43,5 +43,6 @@ PLATES: dict[str, Family] = {
             "stacked flat tablets with dark hairline gaps",
         ),
         ("pearl on navy", "white on brown", "cream on black"),
+        Seen(direction=0),
     ),
 }

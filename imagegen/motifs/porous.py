@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from imagegen.canvas import Array, Canvas, Relief, cells, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import HEXAGONAL, Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["POROUS"]
@@ -84,6 +84,7 @@ POROUS: dict[str, Family] = {
             "an irregular labyrinth with rounded holes",
         ),
         ("cream on red", "white on black", "grey on black"),
+        Seen(period=1.3),  # the wavelength at which struts swell and thin
     ),
     "diatom_pores": Family(
         diatom_pores,
@@ -97,6 +98,7 @@ POROUS: dict[str, Family] = {
             "a perforated disc with small round openings",
         ),
         ("teal on navy", "grey on black", "pearl on navy"),
+        Seen(period=HEXAGONAL, repeat=1),
     ),
     "gyroid": Family(
         gyroid,
@@ -110,5 +112,6 @@ POROUS: dict[str, Family] = {
             "a regular pattern of curved bands",
         ),
         ("purple on black", "blue on black", "copper on black"),
+        Seen(period=0.95, repeat=2.1, lines=(45, 135)),
     ),
 }

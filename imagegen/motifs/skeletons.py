@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imagegen.canvas import Array, Canvas, Relief, ridge, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["SKELETONS"]
@@ -169,6 +169,7 @@ SKELETONS: dict[str, Family] = {
             "a rounded perforated lattice, layer above layer",
         ),
         ("cream on black", "purple on black", "pearl on navy"),
+        Seen(repeat=2**0.5),
     ),
     "osteons": Family(
         osteons,
@@ -182,6 +183,7 @@ SKELETONS: dict[str, Family] = {
             "round growth rings side by side, each with a hole in the middle",
         ),
         ("cream on red", "amber on brown", "cream on brown"),
+        Seen(),
     ),
     "glass_sponge_lattice": Family(
         glass_sponge_lattice,
@@ -200,5 +202,6 @@ SKELETONS: dict[str, Family] = {
             "straight struts crossed by pairs of diagonals",
         ),
         ("white on black", "silver on navy", "teal on navy"),
+        Seen(period=0.5, repeat=2**0.5, lines=(0, 90)),  # diagonals halve it
     ),
 }

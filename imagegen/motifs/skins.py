@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegen.canvas import Array, Canvas, Relief, ridge, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["SKINS"]
@@ -176,6 +176,7 @@ SKINS: dict[str, Family] = {
             "a quill with fringed side branches",
         ),
         ("blue on black", "white on grey", "teal on navy"),
+        Seen(period=0.94, lines=(38, 142)),  # barbs draw together outwards
     ),
     "gecko_setae": Family(
         gecko_setae,
@@ -189,6 +190,7 @@ SKINS: dict[str, Family] = {
             "stalks that fan out into bristles",
         ),
         ("grey on black", "cream on brown", "silver on navy"),
+        Seen(direction=0),
     ),
     "shark_denticles": Family(
         shark_denticles,
@@ -202,5 +204,6 @@ SKINS: dict[str, Family] = {
             "rows of grooved scales all pointing the same way",
         ),
         ("silver on navy", "grey on black", "teal on navy"),
+        Seen(direction=0),
     ),
 }

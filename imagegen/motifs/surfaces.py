@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegen.canvas import Canvas, Relief, ridge, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["SURFACES"]
@@ -109,6 +109,7 @@ SURFACES: dict[str, Family] = {
             "diamonds winding round a cone, each with a ridge and a boss",
         ),
         ("amber on brown", "copper on black", "cream on brown"),
+        Seen(),
     ),
     "corrugated_leaf": Family(
         corrugated_leaf,
@@ -127,5 +128,6 @@ SURFACES: dict[str, Family] = {
             "a herringbone of sharp ridges and valleys",
         ),
         ("green on dark green", "lime on dark green", "teal on black"),
+        Seen(direction=0, lines=(32, 148)),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imagegen.canvas import Canvas, Relief, cells, ridge, strands, waves
-from imagegen.motifs.family import Family, Rng
+from imagegen.motifs.family import HEXAGONAL, Family, Rng, Seen
 from orbweave.records import Motif
 
 __all__ = ["VEINS"]
@@ -72,6 +72,7 @@ VEINS: dict[str, Family] = {
             "a central line with curved branches and a mesh",
         ),
         ("green on dark green", "lime on green", "white on green"),
+        Seen(period=HEXAGONAL),
     ),
     "parallel_veins": Family(
         parallel_veins,
@@ -85,5 +86,6 @@ VEINS: dict[str, Family] = {
             "parallel ribs, strong and fine in turn",
         ),
         ("green on dark green", "lime on green", "white on teal"),
+        Seen(direction=0),
     ),
 }

@@ -13,13 +13,16 @@ from imagegen.measure import (
     luma_of,
     main_direction,
     measure,
+    measure_all,
     measure_pixels,
     otsu_threshold,
     solid_fraction,
     solid_side_of,
     spacing_px,
 )
+from imagegen.png import PngNote, encode_png
 from orbweave.errors import UsageError
+from orbweave.records import Measurement, Motif, RenderRequest, Structure
 
 SHAPES = [(256, 256), (201, 333)]
 
@@ -205,3 +208,88 @@ def test_the_projects_own_structures_measure_near_their_parameters() -> None:
 
     assert direction == pytest.approx(60, abs=4)
     assert spacing_px(luma) == pytest.approx(20, rel=0.1)
+
+
+def test_the_light_measurement_leaves_the_anatomy_out(tmp_path: Path) -> None:
+    Image.fromarray(eight_bit(stripes(30, 16, duty=0.4))).save(tmp_path / "a.png")
+    light, full = measure(tmp_path / "a.png"), measure_all(tmp_path / "a.png")
+
+    assert light.anatomy is None
+    assert full.anatomy is not None
+    assert full.model_copy(update={"anatomy": None}) == light
+    assert light.directions_deg == pytest.approx((30,), abs=1)
+    assert light.spacings_px[0] == light.spacing_px
+    assert light.solid_fraction_band is not None and light.threshold is not None
+
+
+def test_the_anatomy_of_bars_is_that_of_bars() -> None:
+    found = measure_pixels(stripes(0, 16, duty=0.375), picture="bars", full=True).anatomy
+
+    assert found is not None and found.struts is not None and found.pores is not None
+    assert found.struts.median_px == pytest.approx(6, abs=0.6)
+    assert found.pores.median_px == pytest.approx(10, abs=0.6)
+    assert found.solid.percolates_across and not found.solid.percolates_down
+    assert found.void.percolates_across and not found.void.percolates_down
+    assert found.euler_number == found.solid.n_parts == 17  # the first and last are cut
+    assert (found.skeleton.branch_points, found.skeleton.end_points) == (0, 0)
+    assert found.repeat_px == pytest.approx(16, rel=0.02)
+    assert found.spacing_across_px == pytest.approx(16, rel=0.02)
+    assert found.spacing_along_px is None
+    assert found.symmetry.mirror_left_right == pytest.approx(1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (16, 16), (17, 31)])
+@pytest.mark.parametrize("full_range", [0.0, 1.0])
+def test_tiny_odd_and_flat_pictures_have_an_anatomy(
+    shape: tuple[int, int], full_range: float
+) -> None:
+    luma = np.random.default_rng(0).uniform(size=shape) * full_range
+    found = measure_pixels(luma, picture="odd", full=True)
+    assert found.anatomy is not None
+    assert Measurement.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_record_of_before_is_still_read() -> None:
+    old = {
+        "picture": "a.png",
+        "solid_fraction": 0.5,
+        "direction_deg": None,
+        "anisotropy": 0.1,
+        "spacing_px": 16.0,
+        "contrast": 0.5,
+    }
+    assert Measurement.model_validate(old).anatomy is None
+
+
+def test_the_record_in_a_picture_says_which_side_is_solid(tmp_path: Path) -> None:
+    # Mostly pale, thin dark lines: by the pixels alone the lines would be the solid.
+    pixels = np.stack([eight_bit(0.9 - 0.8 * stripes(0, 16, duty=0.25))] * 3, -1)
+    motif = Motif(family="silk_bundle")
+    structure = Structure(motifs=(motif,), look="white on brown")
+    note = PngNote(request=RenderRequest(prompt="silk", structure=structure), geometry="")
+    (tmp_path / "ours.png").write_bytes(encode_png(pixels, note))
+    (tmp_path / "other.png").write_bytes(encode_png(pixels, None))
+
+    assert measure(tmp_path / "ours.png").solid_fraction == pytest.approx(0.75, abs=0.03)
+    assert measure(tmp_path / "other.png").solid_fraction == pytest.approx(0.25, abs=0.03)
+    dark = measure(tmp_path / "ours.png", solid="dark")
+    assert (dark.solid_side, dark.solid_fraction) == ("dark", pytest.approx(0.25, abs=0.03))
+
+
+def test_what_a_reader_should_know_of_the_file_is_noted(tmp_path: Path) -> None:
+    Image.new("RGBA", (20, 20)).save(tmp_path / "a.png")
+    notes = measure(tmp_path / "a.png").notes
+    assert notes == (
+        "transparent in 100% of the pixels, counted as black",
+        "one flat tone, no structure to measure",
+    )
+
+
+def test_the_light_measurement_of_256_pixels_is_fast_enough_for_the_loop() -> None:
+    import time
+
+    luma = np.random.default_rng(0).uniform(size=(256, 256))
+    measure_pixels(luma, picture="warm")
+    start = time.process_time()
+    measure_pixels(luma, picture="noise")
+    assert time.process_time() - start < 0.15
