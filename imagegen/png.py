@@ -25,12 +25,15 @@ from orbweave.errors import UsageError, shown
 from orbweave.records import Record, RenderRequest
 
 __all__ = [
+    "AdapterNote",
     "PngNote",
     "encode_png",
     "parameters_text",
     "read_note",
     "read_parameters",
     "read_request",
+    "read_texts",
+    "sidecar_of",
     "stripped",
 ]
 
@@ -42,6 +45,16 @@ MAX_CHUNKS = 100_000
 """A 4096 x 4096 picture in the smallest usual IDAT pieces (8 kB) stays below this."""
 PARAMETERS_KEY = "parameters"
 NOTE_KEY = "orbweave"
+
+
+class AdapterNote(Record):
+    """What a picture knows of an adapter besides its reference and weight."""
+
+    name: str
+    """Without path and ending, as A1111 names it."""
+    trigger: str = ""
+    """Words that were put before the prompt, unless it held them."""
+    sha256: str = ""
 
 
 class PngNote(Record):
@@ -56,6 +69,8 @@ class PngNote(Record):
     """Share of the denoising done on the geometry; None where the words alone decided."""
     model_hash: str = ""
     """First characters of the model's sha256; empty if unknown."""
+    adapters: tuple[AdapterNote, ...] = ()
+    """In the order of the request's."""
     lost_words: tuple[str, ...] = ()
     """Words of the prompt the text encoder did not read."""
     environment: dict[str, str] = {}
@@ -81,15 +96,30 @@ def parameters_text(note: PngNote) -> str:
     if note.model_hash:
         pairs["Model hash"] = note.model_hash[:10]
     pairs["Model"] = r.model
+    hashes = [f"{a.name}: {a.sha256[:12]}" for a in note.adapters if a.sha256]
+    if hashes:
+        pairs["Lora hashes"] = ", ".join(hashes)
+    if r.tile:
+        pairs["Tiling"] = True
     if note.strength is not None:
         pairs["Denoising strength"] = f"{note.strength:g}"
     pairs["Geometry"] = note.geometry
     pairs["Version"] = f"orbweave {__version__}"
     settings = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in pairs.items())
-    parts = [_plain(r.prompt)]
+    parts = [_plain(_with_adapters(note))]
     if r.negative_prompt.strip():
         parts.append("Negative prompt: " + _plain(r.negative_prompt))
     return "\n".join([*parts, settings])
+
+
+def _with_adapters(note: PngNote) -> str:
+    """The prompt as it would be typed into A1111: trigger words first, adapters last."""
+    prompt = note.request.prompt
+    triggers = [a.trigger for a in note.adapters if a.trigger.lower() not in prompt.lower()]
+    weights = [weight for _, weight in note.request.adapters]
+    named = zip(note.adapters, weights, strict=False)
+    tags = "".join(f" <lora:{a.name}:{weight:g}>" for a, weight in named)
+    return ", ".join([*dict.fromkeys(triggers), prompt]) + tags
 
 
 def _plain(prompt: str) -> str:
@@ -134,15 +164,18 @@ def _text_chunk(key: str, text: str) -> bytes:
 
 
 def read_note(path: Path) -> PngNote:
-    """Return the record a picture of ours carries.
+    """Return the record a picture of ours carries, or that lies beside it.
 
     Raises:
         UsageError: not a PNG, damaged, without our chunk, or a record of another version.
     """
-    texts = _texts(path)
+    texts = read_texts(path)
+    if NOTE_KEY not in texts and sidecar_of(path).is_file():
+        texts[NOTE_KEY] = _sidecar_text(sidecar_of(path))
     if NOTE_KEY not in texts:
         hint = (
-            "it has settings of another tool only, which name no complete request"
+            "it has settings of another tool only, which name no complete request; "
+            "`orbweave reproduce` goes as far as they do"
             if PARAMETERS_KEY in texts
             else "its text was stripped, or another program wrote it"
         )
@@ -169,7 +202,21 @@ def read_parameters(path: Path) -> str | None:
     Raises:
         UsageError: not a PNG, or damaged.
     """
-    return _texts(path).get(PARAMETERS_KEY)
+    return read_texts(path).get(PARAMETERS_KEY)
+
+
+def sidecar_of(path: Path) -> Path:
+    """Return where a picture's record lies if it is written beside it as well."""
+    return path.with_suffix(".json")
+
+
+def _sidecar_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise _too_long(path, "more")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"wanted a record in {path}, got no readable text") from err
 
 
 def stripped(path: Path) -> bytes:
@@ -225,8 +272,12 @@ def _chunks(file: BinaryIO, path: Path) -> Iterator[_Chunk]:
     raise UsageError(f"wanted a PNG of at most {MAX_CHUNKS:,} chunks, got more in {path}")
 
 
-def _texts(path: Path) -> dict[str, str]:
-    """All text of a PNG by key; the first of two chunks with one key counts."""
+def read_texts(path: Path) -> dict[str, str]:
+    """Return all text of a PNG by key; the first of two chunks with one key counts.
+
+    Raises:
+        UsageError: not a PNG, damaged, or text that is too long or not readable.
+    """
     texts: dict[str, str] = {}
     with _opened(path) as file:
         for chunk in _chunks(file, path):

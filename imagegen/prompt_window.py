@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
+from imagegen.families import family_of
 from orbweave.errors import EngineError, shown
-from orbweave.records import RenderRequest
+from orbweave.models import ModelRef, cached_folder
 
 __all__ = [
     "PromptWindow",
     "Tokenizer",
+    "chunk_spans",
     "lost_words",
     "prompt_window",
-    "without_truncation_notices",
+    "token_limit",
+    "without_known_notices",
 ]
 
 logger = logging.getLogger(__name__)
 
+CLIP_WINDOW = 77
+T5_WINDOW = 512
+"""The most that diffusers' pipelines with a T5 encoder accept."""
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+"""As pipelines call them; those a family lacks are absent."""
 NO_LIMIT = 1_000_000
 """Tokenizers without a limit of their own state 1e30 or so as `model_max_length`."""
 
@@ -70,25 +80,103 @@ def prompt_window(tokenizer: Tokenizer, prompt: str, *, window: int | None = Non
     Raises:
         EngineError: the tokenizer cannot say where in the text its tokens are.
     """
+    window = tokenizer.model_max_length if window is None else window
+    pieces = _pieces(tokenizer, prompt)
+    framing = tokenizer.num_special_tokens_to_add()
+    n_tokens, room = len(pieces) + framing, window - framing
+    if window >= NO_LIMIT or len(pieces) <= room:
+        return PromptWindow(prompt.strip(), (), n_tokens, window)
+    first_lost = pieces[max(room, 0)].word
+    cut = min(piece.start for piece in pieces if piece.word == first_lost)
+    lost = tuple(word for word in prompt[cut:].split() if _is_word(word))
+    return PromptWindow(prompt[:cut].strip(), lost, n_tokens, window)
+
+
+def chunk_spans(
+    tokenizer: Tokenizer, text: str, *, window: int | None = None
+) -> list[tuple[int, int]]:
+    """Cut a text into pieces that each fit an encoder's window, between words.
+
+    Only a word that is longer than a whole window is cut inside.
+
+    Returns:
+        (start, end) of each piece in `text`, at least one; together they are the text.
+
+    Raises:
+        EngineError: the tokenizer cannot say where in the text its tokens are.
+    """
+    window = tokenizer.model_max_length if window is None else window
+    room = max(window - tokenizer.num_special_tokens_to_add(), 1)
+    pieces = _pieces(tokenizer, text)
+    if window >= NO_LIMIT or len(pieces) <= room:
+        return [(0, len(text))]
+    cuts, first = [0], 0  # `first` is the piece the chunk begins with
+    while len(pieces) - first > room:
+        end = first + room
+        while end > first and pieces[end - 1].word == pieces[end].word:
+            end -= 1
+        first = end if end > first else first + room
+        cuts.append(pieces[first].start)
+    return list(zip(cuts, [*cuts[1:], len(text)], strict=True))
+
+
+def token_limit(model: str) -> int | None:
+    """Return how many tokens of a prompt an image model reads; None if all of any prompt.
+
+    The families that attend to single token states, the embedded model among them, are given a
+    long prompt in chunks. The model is not loaded; one that is not on this machine counts as a
+    CLIP model of 77 tokens. What a model was trained on is another matter: captions of the
+    embedded one have at most 77 tokens.
+
+    Raises:
+        UsageError, ModelError: `model` is no model reference, or a folder that does not exist.
+    """
+    if model == "loom" or model.endswith(".safetensors"):
+        return None
+    folder = cached_folder(ModelRef.parse(model))
+    index = _json(folder / "model_index.json") if folder else {}
+    if folder is None or not index:
+        return CLIP_WINDOW
+    if family_of(str(index.get("_class_name"))).reads_in_chunks:
+        return None
+    limits = [
+        _json(folder / name / "tokenizer_config.json").get("model_max_length", CLIP_WINDOW)
+        for name in TOKENIZERS
+        if (folder / name).is_dir()
+    ]
+    return int(min(max(limits, default=CLIP_WINDOW), T5_WINDOW))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON object; empty where there is none to read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+class _Piece(NamedTuple):
+    """One token of a text, without those that frame it."""
+
+    word: int
+    """Which word of the text it belongs to, as the tokenizer counts."""
+    start: int
+    """Where in the text it begins."""
+
+
+def _pieces(tokenizer: Tokenizer, text: str) -> list[_Piece]:
     if not tokenizer.is_fast:
         raise EngineError(
             "wanted a fast tokenizer to count the prompt's tokens, "
             f"got {type(tokenizer).__name__}; "
             "save the model with a tokenizer.json"
         )
-    window = tokenizer.model_max_length if window is None else window
     # verbose=False: the tokenizer's own warning of long texts would come beside ours.
-    encoding = tokenizer(prompt, truncation=False, return_offsets_mapping=True, verbose=False)
+    encoding = tokenizer(text, truncation=False, return_offsets_mapping=True, verbose=False)
     words: list[int | None] = encoding.word_ids()
     offsets: list[tuple[int, int]] = encoding["offset_mapping"]
-    content = [(w, span) for w, span in zip(words, offsets, strict=True) if w is not None]
-    room = window - tokenizer.num_special_tokens_to_add()
-    if window >= NO_LIMIT or len(content) <= room:
-        return PromptWindow(prompt.strip(), (), len(words), window)
-    first_lost = content[max(room, 0)][0]
-    cut = min(start for w, (start, _) in content if w == first_lost)
-    lost = tuple(word for word in prompt[cut:].split() if _is_word(word))
-    return PromptWindow(prompt[:cut].strip(), lost, len(words), window)
+    return [_Piece(w, s) for w, (s, _) in zip(words, offsets, strict=True) if w is not None]
 
 
 def _is_word(text: str) -> bool:
@@ -96,19 +184,25 @@ def _is_word(text: str) -> bool:
     return any(unicodedata.category(c)[0] in "LNS" for c in text)
 
 
-def lost_words(tokenizers: Iterable[Tokenizer | None], request: RenderRequest) -> tuple[str, ...]:
+def lost_words(
+    tokenizers: Iterable[Tokenizer | None], prompt: str, negative_prompt: str
+) -> tuple[str, ...]:
     """Return the words of the prompt that no text encoder reads; a warning says it aloud.
 
     Words lost from the negative prompt are warned of as well.
 
     Args:
         tokenizers: One per encoder; where there are several, what one reads is not lost.
-        request: Whose prompts to look at.
+        prompt: As the encoder is given it, without weights.
+        negative_prompt: The same.
     """
     present = [tokenizer for tokenizer in tokenizers if tokenizer is not None]
     lost: tuple[str, ...] = ()
-    for label, text in (("negative prompt", request.negative_prompt), ("prompt", request.prompt)):
-        windows = [prompt_window(tokenizer, text) for tokenizer in present]
+    for label, text in (("negative prompt", negative_prompt), ("prompt", prompt)):
+        windows = [
+            prompt_window(tokenizer, text, window=min(tokenizer.model_max_length, T5_WINDOW))
+            for tokenizer in present
+        ]
         widest = min(windows, key=lambda window: len(window.lost_words), default=None)
         lost = widest.lost_words if widest is not None else ()
         if widest is not None and lost:
@@ -120,21 +214,29 @@ def lost_words(tokenizers: Iterable[Tokenizer | None], request: RenderRequest) -
 
 
 class _AlreadySaid(logging.Filter):
-    """Drops the libraries' truncation notices, which come once per picture."""
+    """Drops the libraries' notices of truncation, and of SDXL's decoder taking float32."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record may pass."""
-        notices = ("The following part of your input was", "Token indices sequence length")
+        notices = (
+            "The following part of your input was",
+            "Token indices sequence length",
+            "There are modules in AutoencoderKL",
+        )
         return not record.getMessage().startswith(notices)
 
 
 @contextmanager
-def without_truncation_notices(pipeline_module: str) -> Iterator[None]:
-    """Silence what `lost_words` has said already, for the length of a pipeline call."""
+def without_known_notices(pipeline_module: str) -> Iterator[None]:
+    """Silence what was said already, or is nothing to the user, for a pipeline call."""
     drop = _AlreadySaid()
     loggers = [
         logging.getLogger(name)
-        for name in (pipeline_module, "transformers.tokenization_utils_base")
+        for name in (
+            pipeline_module,
+            "transformers.tokenization_utils_base",
+            "diffusers.models.modeling_utils",
+        )
     ]
     for each in loggers:
         each.addFilter(drop)

@@ -66,7 +66,10 @@ def sampler_config(name: str, trained_with: dict[str, Any]) -> tuple[str, dict[s
     own = str(trained_with.get("_class_name", ""))
     if own.startswith("FlowMatch"):
         if name != "Euler":
-            raise UsageError(f"wanted the sampler Euler for a flow model, got {shown(name)}")
+            raise UsageError(
+                f"wanted the sampler Euler for a flow model, which knows no other, got "
+                f"{shown(name)}; give --scheduler Euler"
+            )
         return own, dict(trained_with)
     sampler = SAMPLERS[name]
     config = trained_with | sampler.options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from orbweave.errors import UsageError
 from orbweave.files import sha256_file
 from orbweave.records import RenderRequest, Structure
 
-__all__ = ["Pixels", "SeedPicture", "Start", "start_of"]
+__all__ = ["Pixels", "SeedPicture", "Start", "read_picture", "start_of"]
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), red green blue."""
@@ -50,7 +50,7 @@ def start_of(
             "leave one of them out"
         )
     if picture_file is not None:
-        pixels = _read(picture_file, request.width, request.height)
+        pixels = read_picture(picture_file, request.width, request.height)
         sha256 = sha256_file(picture_file)
         return Start(pixels, f"picture file {picture_file.name}, sha256 {sha256}")
     if request.structure is None:
@@ -73,15 +73,32 @@ def _in_words(structure: Structure) -> str:
     return f"structure seed: {motifs}{combine}, {structure.look}, seed {structure.seed}"
 
 
-def _read(path: Path, width: int, height: int) -> Pixels:
+def read_picture(path: Path, width: int, height: int) -> Pixels:
+    """Read a picture file, upright, cropped around its middle to the proportions, and scaled.
+
+    Raises:
+        UsageError: no picture, or one too large to open safely.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _rgb(ImageOps.exif_transpose(image))
             fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise UsageError(f"wanted a picture of reasonable size, got {path}: {err}") from err
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as err:
         raise UsageError(f"wanted a picture file, got {path}: {err}") from err
     return np.asarray(fitted, dtype=np.uint8)
+
+
+def _rgb(image: Any) -> Any:
+    """A Pillow image as RGB: 16 bits scaled, what is transparent on black."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "black")
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")

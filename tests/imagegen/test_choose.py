@@ -7,7 +7,7 @@ import pytest
 
 from agents.embedding import MiniLM
 from imagegen.captions import LIGHT_PHRASES
-from imagegen.choose import APART, Embed, choose_structure
+from imagegen.choose import APART, Embed, choose_structure, dressed, nearest_families
 from imagegen.motifs import FAMILIES
 
 
@@ -143,3 +143,36 @@ def test_words_for_size_and_direction_set_the_numbers() -> None:
 @pytest.mark.parametrize("prompt", ["😀", "قفص", "a cat on a sofa", "...", "x" * 2000])
 def test_any_text_gives_some_structure_and_the_same_one_twice(prompt: str) -> None:
     assert choose_structure(prompt, 3, EMBED) == choose_structure(prompt, 3, EMBED)
+
+
+def test_a_named_motif_leaves_nothing_to_choose() -> None:
+    assert list(nearest_families("a golden orb web on black", EMBED)) == ["orb_web"]
+
+
+def test_words_that_name_no_motif_leave_a_few_near_ones_to_choose() -> None:
+    near = nearest_families("struts and rods of a spongy solid with open gaps", EMBED)
+    assert 2 <= len(near) <= 4
+    assert near.items() <= {name: f.plain[0] for name, f in FAMILIES.items()}.items()
+    nearest = choose_structure("struts and rods of a spongy solid with open gaps", 0, EMBED)
+    assert next(iter(near)) == nearest.motifs[0].family
+
+
+def test_where_a_direction_is_wanted_only_motifs_that_show_one_are_near() -> None:
+    near = nearest_families("struts and rods with open gaps", EMBED, directed=True)
+    assert near
+    assert all(FAMILIES[name].directed for name in near)
+
+
+def test_a_family_that_was_chosen_comes_first_and_takes_the_place_of_the_nearest() -> None:
+    prompt = "struts and rods of a spongy solid with open gaps"
+    chosen = choose_structure(prompt, 0, EMBED, "gyroid")
+    assert chosen.motifs[0].family == "gyroid"
+    nearest = choose_structure(prompt, 0, EMBED).motifs[0].family
+    assert nearest not in {motif.family for motif in chosen.motifs[1:]} - {"gyroid"}
+
+
+def test_other_words_change_colours_and_light_and_nothing_else() -> None:
+    structure = choose_structure("golden orb web on black", 0, EMBED)
+    other = dressed(structure, "a silver orb web on navy, lit from behind")
+    assert (other.look, other.light) == ("silver on navy", "backlit")
+    assert other.motifs == structure.motifs

@@ -183,6 +183,26 @@ def test_a_picture_file_can_give_the_geometry(renderer: Renderer, tmp_path: Path
     assert not np.array_equal(pixels(made[0].path), pixels(plain[0].path))
 
 
+def test_a_part_of_a_structure_is_drawn_anew_and_the_rest_kept(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    shown: list[Any] = []
+    made = renderer.render(
+        request(structure=STRUCTURE, strength=1.0),
+        tmp_path,
+        mask=tmp_path / "mask.png",
+        on_preview=shown.append,
+    )
+    drawn, start = pixels(made[0].path), bars(STRUCTURE, 64)
+    assert np.array_equal(drawn[:, :32], start[:, :32])
+    assert not np.array_equal(drawn[:, 32:], start[:, 32:])
+    assert "; redrawn inside mask mask.png, sha256" in read_note(Path(made[0].path)).geometry
+    assert [thumbnail.shape for thumbnail in shown] == [(8, 8, 3)] * 3
+
+
 def test_a_structure_and_a_file_together_are_refused(renderer: Renderer, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="wanted one geometry"):
         renderer.render(request(structure=STRUCTURE), tmp_path, init_image=tmp_path / "a.png")
@@ -235,19 +255,27 @@ def test_cancelling_stops_within_a_step_and_leaves_no_file(
     assert renderer.render(request(), tmp_path / "next")
 
 
-def test_lost_words_are_recorded_and_said_once(
+def test_a_prompt_of_any_length_is_read_to_its_end(
     renderer: Renderer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prompt = " ".join(["web"] * 75 + ["lost", "words"])
+    long = " ".join(["web"] * 90)
     with caplog.at_level(logging.WARNING):
-        made = renderer.render(request(prompt=prompt, seeds=(1, 2)), tmp_path)
+        made = renderer.render(request(prompt=f"{long} golden"), tmp_path, name="a")
+    other = renderer.render(request(prompt=f"{long} silver"), tmp_path, name="b")
 
-    assert [p.lost_words for p in made] == [("lost", "words")] * 2
-    assert read_note(Path(made[0].path)).lost_words == ("lost", "words")
-    assert [r.getMessage() for r in caplog.records if "lost words" in r.getMessage()] == [
-        "the prompt has 79 tokens, the image model reads 77; not read: 'lost words'"
-    ]
-    assert "CLIP" not in caplog.text and "indexing errors" not in caplog.text
+    assert made[0].lost_words == () and caplog.text == ""
+    assert not np.array_equal(pixels(made[0].path), pixels(other[0].path))
+
+
+def test_words_can_be_weighed(draw: Draw) -> None:
+    plain = draw(request(prompt="golden web"))[0].astype(float)
+
+    def change(prompt: str) -> float:
+        return float(np.abs(draw(request(prompt=prompt))[0] - plain).mean())
+
+    assert change("(golden:1.0) web") == 0
+    assert 0 < change("(golden:1.1) web") < change("(golden:2) web")
+    assert change("[golden] web") > 0 and change("golden web BREAK") == 0
 
 
 def test_a_negative_prompt_works_and_says_when_it_cannot(
@@ -257,6 +285,23 @@ def test_a_negative_prompt_works_and_says_when_it_cannot(
     assert not np.array_equal(plain, steered)
     draw(request(negative_prompt="blur", guidance=1.0))
     assert "has no effect" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["I;16", "P", "RGBA", "LA", "1", "CMYK"])
+def test_pictures_of_every_kind_can_give_the_geometry(tmp_path: Path, mode: str) -> None:
+    from imagegen.start import read_picture
+
+    grey = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 64, axis=0)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    else:
+        image = Image.fromarray(grey).convert("RGB").convert(mode)
+    name = "a.tiff" if mode == "CMYK" else "a.png"
+    image.save(tmp_path / name)
+    read = read_picture(tmp_path / name, 64, 64).astype(int)
+    if mode in ("I;16", "RGBA", "LA"):
+        assert np.abs(read - grey[..., None]).max() <= 1
+    assert read[:, -8:].mean() > read[:, :8].mean() + 100
 
 
 def test_nothing_is_overwritten_without_force(renderer: Renderer, tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from PIL import Image
 
 from imagegen.png import (
     MAX_TEXT_BYTES,
+    AdapterNote,
     PngNote,
     encode_png,
     parameters_text,
     read_note,
     read_parameters,
     read_request,
+    sidecar_of,
     stripped,
 )
 from orbweave.errors import UsageError
@@ -165,6 +167,8 @@ BOMB = zlib.compress(bytes(MAX_TEXT_BYTES + 1))
         (with_chunk(b"tEXt", b"parameters\0Steps: 1"), "another tool"),
         (with_chunk(b"tEXt", b"orbweave\0{}"), "fails at request"),
         (with_chunk(b"tEXt", b"orbweave\0no json"), "fails at the document"),
+        (with_chunk(b"tEXt", b"orbweave\0" + b"[" * 200_000), "fails at the document"),
+        (with_chunk(b"tEXt", b'orbweave\0{"strength": ' + b"9" * 9_000 + b"}"), "fails at"),
         (with_chunk(b"tEXt", b"no separator"), "damaged chunk"),
         (with_chunk(b"iTXt", b"orbweave\0\0\0\0\0\xff"), "damaged chunk"),
         (with_chunk(b"zTXt", b"orbweave\0\0no zlib"), "damaged chunk"),
@@ -187,6 +191,35 @@ def test_a_record_with_unknown_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(with_chunk(b"tEXt", body))
     with pytest.raises(UsageError, match="fails at extra"):
         read_request(tmp_path / "a.png")
+
+
+def test_a_stripped_picture_is_read_from_its_sidecar(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(PIXELS, None))
+    sidecar_of(path).write_text(note("web 🕸").model_dump_json())
+    assert read_note(path) == note("web 🕸")
+    for text, message in (("{}", "fails at request"), ("x" * (MAX_TEXT_BYTES + 1), "at most")):
+        sidecar_of(path).write_text(text)
+        with pytest.raises(UsageError, match=message):
+            read_note(path)
+
+
+def test_records_of_earlier_versions_are_still_read(tmp_path: Path) -> None:
+    old = note().model_dump(mode="json")
+    for field in ("adapters", "control", "control_scale", "tile"):
+        del old["request"][field]
+    del old["adapters"]
+    (tmp_path / "a.png").write_bytes(with_chunk(b"tEXt", b"orbweave\0" + json.dumps(old).encode()))
+    assert read_note(tmp_path / "a.png") == note()
+
+
+def test_adapters_stand_in_the_text_as_a1111_writes_them() -> None:
+    silk = AdapterNote(name="silk", trigger="inkwash", sha256="fedcba9876543210")
+    written = note("a web", adapters=(("silk.safetensors", 0.5),), tile=True)
+    text = parameters_text(written.model_copy(update={"adapters": (silk,)}))
+    prompt, _, values = parsed_as_a1111(text)
+    assert prompt == "inkwash, a web <lora:silk:0.5>"
+    assert values["Lora hashes"] == "silk: fedcba987654" and values["Tiling"] == "True"
 
 
 def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imagegen.prompt_window import prompt_window
+from imagegen.prompt_window import chunk_spans, prompt_window, token_limit
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +94,27 @@ def test_a_tokenizer_without_limit_loses_nothing(bert: Any) -> None:
 def test_an_empty_prompt_is_no_trouble(bert: Any) -> None:
     assert prompt_window(bert, "").n_tokens == 2
     assert prompt_window(bert, " \n ").kept == ""
+
+
+def pieces(tokenizer: Any, text: str) -> list[str]:
+    return [text[start:end] for start, end in chunk_spans(tokenizer, text)]
+
+
+def test_chunks_are_cut_between_words_and_lose_nothing(bert: Any) -> None:
+    text = "one two three four five six seven, eight nine ten eleven twelve thirteen"
+    found = pieces(bert, text)
+    assert "".join(found) == text
+    assert found[0] == "one two three four five six "
+    assert all(len(bert(piece)["input_ids"]) <= 8 for piece in found)
+
+
+def test_a_word_longer_than_the_window_is_cut_inside(clip: Any) -> None:
+    assert pieces(clip, "ab cdefghijklmnop") == ["ab ", "cdefgh", "ijklmn", "op"]
+
+
+def test_a_text_that_fits_is_one_chunk(bert: Any) -> None:
+    assert pieces(bert, "a b c d e f") == ["a b c d e f"] and pieces(bert, "") == [""]
+
+
+def test_the_embedded_model_reads_prompts_of_any_length() -> None:
+    assert token_limit("loom") is None and token_limit("sdxl") == 77

@@ -205,7 +205,7 @@ def test_missing_folder_is_told() -> None:
 def test_catalogue_is_whole_and_base_is_first() -> None:
     entries = list_models()
     assert entries[0].name == "base"
-    assert len(entries) == 8
+    assert len(entries) == 12
     assert all(entry.licence and entry.description for entry in entries)
     kinds = {entry.source.partition(":")[0] for entry in entries}
     assert kinds == {"embedded", "shipped", "adapter", "hub"}

@@ -38,6 +38,34 @@ def test_a_setting_out_of_range_is_told_with_its_value():
         RenderSettings(size_px=(250, 256)).request("p", "", None, (1,))
 
 
+def test_a_preset_brings_model_adapter_and_settings_and_the_user_wins():
+    leaf = RenderSettings("leaf-flux").request("p", "", None, (1,))
+    assert (leaf.model, leaf.steps, leaf.guidance) == ("flux-dev", 25, 3.5)
+    assert leaf.adapters == (("lamm-mit/leaf-FLUX.1-dev", 1.0),)
+    assert (leaf.scheduler, leaf.width) == ("Euler", 1024)
+    mine = RenderSettings("leaf-flux", steps=9, adapters=(("mine", 0.5),), tile=True)
+    asked = mine.request("p", "", None, (1,))
+    assert asked.steps == 9 and asked.adapters[1:] == (("mine", 0.5),) and asked.tile
+
+
+def test_every_preset_can_be_rendered_and_every_image_model_has_one():
+    from imagegen.presets import preset
+    from orbweave.models import list_models
+
+    names = {entry.name for entry in list_models() if entry.kind == "image"}
+    assert {name for name in names if preset(name) != {"model": name}} == names - {"loom"}
+    assert len(names) >= 7
+    for name in names:
+        assert RenderSettings(name).request("p", "", None, (1,)).model in names
+
+
+def test_no_steps_and_weights_out_of_range_are_told():
+    with pytest.raises(UsageError, match="wanted a steps that can be rendered, got '0'"):
+        RenderSettings(steps=0).request("p", "", None, (1,))
+    with pytest.raises(UsageError, match="adapters.0.1"):
+        RenderSettings(adapters=(("a", float("nan")),)).request("p", "", None, (1,))
+
+
 @pytest.mark.parametrize("name", ["s.yaml", "s.json"])
 def test_a_structure_file_is_used_for_every_prompt(tmp_path, name):
     path = tmp_path / name

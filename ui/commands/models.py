@@ -1,4 +1,4 @@
-"""`orbweave models list|show|export`: what can talk and draw, and where it comes from."""
+"""`orbweave models list|show|export|convert`: what can talk and draw, and where it comes from."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def application() -> typer.Typer:
     app.command("list")(list_all)
     app.command("show")(show)
     app.command("export")(export)
+    app.command("convert")(convert)
     return app
 
 
@@ -102,6 +103,28 @@ def export(
         _located(model, answer.note), out, kind=wanted, force=force, on_progress=answer.note
     )
     answer.end({"written": str(out), "model": model}, f"{model} written to {out}")
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="A .ckpt, .bin, .pt or .pth file.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors file to write.")],
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Say that you trust where the file came from.")
+    ] = False,
+    force: options.Force = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn a pickled checkpoint into safetensors, in a process of its own.
+
+    Example: orbweave models convert old.ckpt old.safetensors --trust-pickle
+    """
+    from imagegen.convert import convert_pickle
+    from ui.answer import Answer
+
+    n_tensors = convert_pickle(file, out, trust=trust_pickle, force=force)
+    answer = Answer(as_json=as_json, quiet=quiet)
+    answer.end({"written": str(out), "tensors": n_tensors}, f"{n_tensors} tensors written to {out}")
 
 
 def _located(model: str, note: Callable[[str], None]) -> str:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from orbweave.errors import OrbweaveError
 from orbweave.records import Measurement, Picture, RenderRequest, clean_concept
 from ui.commands import options
+from ui.commands.choice import one_of
+
+if TYPE_CHECKING:
+    from imagegen.device import Dtype
 
 __all__ = ["render"]
 
 PARENT = Path("renders")
 """Where pictures go without --out."""
+DTYPES: tuple[Dtype, ...] = ("auto", "bfloat16", "float16", "float32")
 
 
 def render(
@@ -33,12 +38,55 @@ def render(
     size: options.Size = None,
     negative: options.Negative = "",
     model: options.ImageModel = "loom",
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REF[:WEIGHT]",
+            help="Lay a LoRA adapter over the model: a .safetensors file, a folder or org/name; "
+            "may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF",
+            help="Hold the picture to its geometry by this ControlNet: a folder or org/name.",
+            show_default=False,
+        ),
+    ] = None,
+    control_scale: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, max=2.0, help="How strongly the ControlNet holds.", show_default=False
+        ),
+    ] = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(help="Start from this picture instead of a structure.", show_default=False),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Redraw the start only where this picture is white.", show_default=False),
+    ] = None,
+    tile: Annotated[
+        bool, typer.Option("--tile", help="Make pictures that continue across their edges.")
+    ] = False,
+    sidecar: Annotated[
+        bool, typer.Option("--sidecar", help="Write each picture's record beside it as .json too.")
+    ] = False,
+    dtype: Annotated[
+        str, typer.Option(help="Number type: auto, bfloat16, float16 or float32.")
+    ] = "auto",
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Render a prompt into a folder of PNG pictures that carry their settings.
+
+    Words can be weighed as in A1111: (web:1.3) counts more, [web] less; a backslash keeps a
+    bracket.
 
     Example: orbweave render "golden orb web on black" --images 4 --seed 7
     """
@@ -48,10 +96,18 @@ def render(
     from ui.target import check_target, default_folder
 
     words = clean_concept(prompt)
-    settings = RenderSettings(model, strength, scheduler, steps, guidance, parse_size(size))
+    settings = RenderSettings(
+        model, strength, scheduler, steps, guidance, parse_size(size),
+        adapters=tuple(map(_adapter, adapter or ())), control=control,
+        control_scale=control_scale, tile=tile,
+    )  # fmt: skip
+    number_type: Dtype = one_of("--dtype", dtype, DTYPES)
     seeds = consecutive(seed, images)
     settings.request(words, negative, None, seeds)
-    choose = chooser_for(structure, MiniLM())
+    # A picture to start from takes the place of a structure that was not asked for by file; and
+    # a drawing has edges that do not meet.
+    source = "none" if (image is not None or tile) and structure == "auto" else structure
+    choose = chooser_for(source, MiniLM())
     target = out or default_folder(PARENT, words, seed)
     check_target(target, force=force, is_ours=_is_render)
     answer = Answer(as_json=as_json, quiet=quiet)
@@ -61,30 +117,52 @@ def render(
         )
         return
     request = settings.request(words, negative, choose(words, seed), seeds)
-    pictures, measurements = _draw(request, target, answer.note, force=force)
+    order = _Order(request, number_type, image, mask, sidecar)
+    pictures, measurements = _draw(order, target, answer.note, force=force)
     for picture, measurement in zip(pictures, measurements, strict=True):
         answer.line(f"{picture.path}  solid {measurement.solid_fraction:.2f}")
     if pictures[0].lost_words:
         lost = " ".join(pictures[0].lost_words)
         answer.note(f"beyond the text window, not drawn: {lost}")
-    answer.line(_geometry(request))
+    answer.line(_geometry(request, image))
     answer.end(_document(target, pictures, measurements), f"pictures written to {target}")
 
 
+class _Order(NamedTuple):
+    """What to draw and how, for one call of the renderer."""
+
+    request: RenderRequest
+    dtype: Dtype
+    image: Path | None
+    mask: Path | None
+    sidecar: bool
+
+
 def _draw(
-    request: RenderRequest, target: Path, note: Callable[[str], None], *, force: bool
+    order: _Order, target: Path, note: Callable[[str], None], *, force: bool
 ) -> tuple[list[Picture], list[Measurement]]:
     """Render into `target`, which appears whole or not at all."""
     from imagegen.measure import measure
     from imagegen.pipeline import Renderer
     from orbweave.files import build_folder
+    from orbweave.logbook import logged
     from ui.bar import bar
+    from ui.progress import both
 
     pictures, measurements = [], []
-    with build_folder(target, force=force) as folder:
-        note(f"loading the image model {request.model}")
+    building = build_folder(target, force=force)
+    with logged("render", order.request.prompt, target) as entry, building as folder:
+        note(f"loading the image model {order.request.model}")
         with bar("rendering", "step") as on_step:
-            drawn = Renderer().render(request, folder, on_step=on_step)
+            told = both(on_step, entry.report)
+            drawn = Renderer(dtype=order.dtype).render(
+                order.request,
+                folder,
+                on_step=told,
+                init_image=order.image,
+                mask=order.mask,
+                sidecar=order.sidecar,
+            )
         for picture in drawn:
             path = str(target / Path(picture.path).name)
             pictures.append(picture.model_copy(update={"path": path}))
@@ -98,13 +176,26 @@ def _is_render(folder: Path) -> bool:
 
     try:
         for file in folder.iterdir():
-            read_note(file)
+            read_note(file.with_suffix(".png") if file.suffix == ".json" else file)
     except OrbweaveError:
         return False
     return True
 
 
-def _geometry(request: RenderRequest) -> str:
+def _adapter(text: str) -> tuple[str, float]:
+    """Return reference and weight of `REF` or `REF:WEIGHT`."""
+    from orbweave.errors import UsageError, shown
+
+    ref, colon, weight = text.rpartition(":")
+    try:
+        return (ref, float(weight)) if colon else (text, 1.0)
+    except ValueError as err:
+        raise UsageError(f"wanted --adapter as REF or REF:WEIGHT, got {shown(text)}") from err
+
+
+def _geometry(request: RenderRequest, image: Path | None) -> str:
+    if image is not None:
+        return f"geometry: taken from {image}"
     if request.structure is None:
         return "geometry: none, drawn from the words alone"
     from ui.report import structure_in_words

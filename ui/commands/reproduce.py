@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from orbweave.errors import OrbweaveError, UsageError
+from orbweave.records import RenderRequest
 from ui.commands import options
 
 __all__ = ["reproduce"]
 
 
 def reproduce(
-    image: Annotated[Path, typer.Argument(help="A PNG that Orbweave made.", show_default=False)],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            help="A PNG of Orbweave, AUTOMATIC1111, InvokeAI, ComfyUI or Fooocus.",
+            show_default=False,
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Keep the new picture in this file.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Draw with this model; needed where the picture names one by another name.",
+            show_default=False,
+        ),
     ] = None,
     force: options.Force = False,
     as_json: options.Json = False,
@@ -27,44 +41,101 @@ def reproduce(
 
     Exits with 1 if they differ. Example: orbweave reproduce designs/web-0/images/v0-0.png
     """
-    from imagegen.pipeline import Renderer
-    from imagegen.png import read_note
     from orbweave.files import check_output, write_bytes
     from ui.answer import Answer
     from ui.bar import bar
 
-    note = read_note(image)
-    if note.request.structure is None and note.strength is not None:
-        raise UsageError(
-            f"wanted a picture drawn from words or a structure, {image} started from a "
-            f"{note.geometry}; that file is not inside it"
-        )
+    story = _story(image, model)
     if out is not None:
         check_output(out, force=force)
     answer = Answer(as_json=as_json, quiet=quiet)
-    answer.note(f"loading the image model {note.request.model}")
+    for unknown in story.unknown:
+        answer.note(f"not taken over from {story.tool}: {unknown}")
+    from imagegen.device import environment
+    from imagegen.pipeline import Renderer
+
+    answer.note(f"loading the image model {story.request.model}")
     with TemporaryDirectory() as folder:
         with bar("rendering", "step") as on_step:
-            drawn = Renderer().render(note.request, Path(folder), on_step=on_step)
+            drawn = Renderer().render(story.request, Path(folder), on_step=on_step)
         again = Path(folder) / Path(drawn[0].path).name
         difference = _difference(image, again)
         if out is not None:
             write_bytes(out, again.read_bytes(), force=force)
+    now = environment()
     document: dict[str, Any] = {
         "picture": str(image),
-        "matches": difference == 0.0,
-        "largest_difference": difference,
+        "tool": story.tool,
+        "matches": difference.largest == 0,
+        "largest_difference": float(difference.largest),
+        "mean_difference": round(difference.mean, 3),
+        "not_taken_over": story.unknown,
         "written": None if out is None else str(out),
-        "made_with": note.environment,
+        "made_with": story.environment,
+        "made_again_with": now,
     }
     kept = "" if out is None else f"; written to {out}"
-    if difference == 0.0:
+    if difference.largest == 0:
         answer.end(document, f"identical: every pixel of {image} was drawn again{kept}")
         return
-    answer.end(document, f"different: {image} differs by up to {difference:.0f} of 255{kept}")
-    raise PixelsDiffer(
-        f"wanted the pixels of {image} again, got others; libraries or processor may differ: "
-        f"it was made with {', '.join(f'{k} {v}' for k, v in note.environment.items())}"
+    answer.end(
+        document,
+        f"different: {image} differs by up to {difference.largest:.0f} of 255, "
+        f"{difference.mean:.1f} on average{kept}",
+    )
+    raise PixelsDiffer(f"wanted the pixels of {image} again, got others; {_why(story, now)}")
+
+
+class _Story(NamedTuple):
+    """What a picture tells of its making."""
+
+    tool: str
+    request: RenderRequest
+    unknown: tuple[str, ...]
+    environment: dict[str, str]
+    """Empty for other tools, which do not note it."""
+
+
+def _story(image: Path, model: str | None) -> _Story:
+    """Read a picture's own record, or as much as another tool wrote.
+
+    Raises:
+        UsageError: no settings in it, or a start that is not inside it.
+    """
+    from imagegen.foreign import read_foreign
+    from imagegen.png import NOTE_KEY, read_note, read_texts, sidecar_of
+
+    if NOTE_KEY in read_texts(image) or sidecar_of(image).is_file():
+        note = read_note(image)
+        if (note.request.structure is None and note.strength is not None) or "mask" in str(
+            note.geometry.partition("; redrawn inside ")[2]
+        ):
+            raise UsageError(
+                f"wanted a picture drawn from words or a structure, {image} started from a "
+                f"{note.geometry}; that file is not inside it"
+            )
+        story = _Story("Orbweave", note.request, (), note.environment)
+    else:
+        foreign = read_foreign(image)
+        story = _Story(foreign.tool, foreign.request, foreign.unknown, {})
+    if model is None:
+        return story
+    return story._replace(request=story.request.model_copy(update={"model": model}))
+
+
+def _why(story: _Story, now: dict[str, str]) -> str:
+    """Say what may lie behind a difference."""
+    if story.tool != "Orbweave":
+        return f"{story.tool} draws its noise and reads prompts in ways of its own"
+    changed = [
+        f"{name} was {old}, is {now.get(name)}"
+        for name, old in story.environment.items()
+        if now.get(name) != old
+    ]
+    return (
+        "what changed: " + ", ".join(changed)
+        if changed
+        else ("nothing is known to have changed but the weights of the model or an adapter")
     )
 
 
@@ -72,13 +143,21 @@ class PixelsDiffer(OrbweaveError):
     """The picture could be rendered again, but not bit for bit."""
 
 
-def _difference(first: Path, second: Path) -> float:
-    """Return the largest difference of a channel, 0 to 255; 255 if the sizes differ."""
+class _Difference(NamedTuple):
+    """Of two pictures, over all pixels and channels, 0 to 255."""
+
+    largest: float
+    mean: float
+
+
+def _difference(first: Path, second: Path) -> _Difference:
+    """Compare two pictures; those of different size differ entirely."""
     import numpy as np
     from PIL import Image
 
     with Image.open(first) as a, Image.open(second) as b:
         if a.size != b.size:
-            return 255.0
+            return _Difference(255.0, 255.0)
         one, two = (np.asarray(picture.convert("RGB"), dtype=np.int16) for picture in (a, b))
-    return float(np.abs(one - two).max())
+    apart = np.abs(one - two)
+    return _Difference(float(apart.max()), float(apart.mean()))

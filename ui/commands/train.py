@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,9 +62,14 @@ def train(
     """
     from training.recipe import load_recipe
     from ui.answer import Answer
+    from ui.image_training import image_recipe, train_image_adapter
 
-    known = load_recipe(recipe)
     answer = Answer(as_json=as_json, quiet=quiet)
+    picture_recipe = image_recipe(recipe)
+    if picture_recipe is not None:
+        train_image_adapter(picture_recipe, out, answer, dry_run=plan or preview)
+        return
+    known = load_recipe(recipe)
     config = None if launch is None else _launch_config(launch)
     if preview:
         _preview(known, answer)
@@ -141,18 +147,21 @@ def _say_stage(seen: Any, overlaps: list[Any], answer: Answer) -> None:
 
 
 def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
+    from orbweave.logbook import logged
     from training.run import train as run
     from ui.material import team_material
+    from ui.progress import both
 
     speaks = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
-    results = run(
-        recipe,
-        team_material(),
-        out,
-        last=stage,
-        shows_progress=not answer.is_terse,
-        on_progress=answer.note if speaks else lambda _: None,
-    )
+    with logged("train", recipe.name, out) if speaks else nullcontext() as entry:
+        results = run(
+            recipe,
+            team_material(),
+            out,
+            last=stage,
+            shows_progress=not answer.is_terse,
+            on_progress=both(answer.note, entry.note) if entry else lambda _: None,
+        )
     if not speaks:
         return
     document = []

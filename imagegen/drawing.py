@@ -1,0 +1,238 @@
+"""From a loaded model and a request to pixels, one picture at a time.
+
+Every picture has a generator of its own on the CPU and is drawn alone, so that picture 3 of 4
+can be made again without the others: in a batch the last bits depend on the neighbours.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from imagegen.inpainting import Mask, Outside, joined
+from imagegen.latent_space import unpacked
+from imagegen.loading import Loaded
+from imagegen.prompt_embedding import prompt_input
+from imagegen.prompt_window import without_known_notices
+from imagegen.samplers import sampler_config
+from imagegen.start import Pixels
+from imagegen.tiling import check_tiles, wrapping
+from orbweave.errors import Cancelled, EngineError, UsageError, shown
+from orbweave.records import RenderRequest
+
+__all__ = ["Drawn", "OnPreview", "OnStep", "Watch", "draw", "stop_if"]
+
+logger = logging.getLogger(__name__)
+
+OnStep = Callable[[int, int], None]
+"""Is told how many denoising steps of all pictures are done, and how many there are."""
+OnPreview = Callable[[Pixels], None]
+"""Is shown a thumbnail (h, w, 3) of the unfinished picture after every step."""
+
+
+class Watch(NamedTuple):
+    """Who is told of a rendering while it goes on, and who may stop it."""
+
+    on_step: OnStep | None
+    on_preview: OnPreview | None
+    cancelled: Callable[[], bool]
+
+
+class Drawn(NamedTuple):
+    """The pictures of a request, not yet written."""
+
+    pixels: list[Pixels]
+    seconds: list[float]
+    lost_words: tuple[str, ...]
+
+
+def stop_if(cancelled: Callable[[], bool]) -> None:
+    """Raise Cancelled if somebody asked to stop."""
+    if cancelled():
+        raise Cancelled("the rendering was stopped by request; no picture was kept")
+
+
+def draw(
+    loaded: Loaded,
+    request: RenderRequest,
+    prompt: str,
+    start: Pixels | None,
+    mask: Mask | None,
+    watch: Watch,
+) -> Drawn:
+    """Draw one picture per seed.
+
+    Args:
+        loaded: The request's model, its adapters laid over it.
+        request: What to draw.
+        prompt: Its prompt with the adapters' trigger words.
+        start: What to start from, as large as the request; None for noise alone.
+        mask: Where `start` is drawn anew; None everywhere.
+        watch: Is told of every step, and asked whether to go on.
+
+    Raises:
+        UsageError: the request fits no model, size or sampler.
+        EngineError: the model gave no picture.
+        Cancelled: as `watch` said.
+    """
+    pipe = loaded.pipe if start is None else loaded.from_picture
+    if pipe is None:
+        raise UsageError(
+            f"wanted a geometry for {shown(request.model)}, but {loaded.family.name} "
+            "starts from text only; leave the structure out"
+        )
+    _check(loaded, pipe, request, start)
+    sampler = sampler_config(request.scheduler, loaded.scheduler)
+    loaded.place(pipe)
+    with without_known_notices(type(pipe).__module__):
+        words = prompt_input(pipe, loaded.family, prompt, request.negative_prompt, request.guidance)
+    options = words.options | _call_options(loaded, pipe, request, start, mask)
+    drawn = Drawn([], [], words.lost_words)
+    for seed in request.seeds:
+        stop_if(watch.cancelled)
+        began = time.perf_counter()
+        outside = None
+        if start is not None and mask is not None and "mask_image" not in options:
+            outside = Outside(pipe, start, mask, seed)
+        done = len(drawn.pixels), len(request.seeds)
+        options["callback_on_step_end"] = _after_step(loaded, request, watch, done, outside)
+        with wrapping(pipe) if request.tile else nullcontext():
+            pixels = _one(pipe, sampler, seed, options)
+        if start is not None and mask is not None:
+            pixels = joined(pixels, start, mask)
+        drawn.pixels.append(pixels)
+        drawn.seconds.append(time.perf_counter() - began)
+    return drawn
+
+
+def _check(loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | None) -> None:
+    """Refuse what the family cannot do, before the long work."""
+    family = loaded.family
+    if request.tile:
+        check_tiles(family)
+        if start is not None:
+            logger.warning("a seam may stay: what the tile starts from has edges that do not meet")
+    multiple = getattr(pipe, "vae_scale_factor", 8) * family.patch
+    if request.width % multiple or request.height % multiple:
+        raise UsageError(
+            f"wanted sides divisible by {multiple} for {family.name}, "
+            f"got {request.width}x{request.height}"
+        )
+    if request.control is not None and start is None:
+        raise UsageError(
+            f"wanted a geometry for the ControlNet {shown(request.control)}, got words alone; "
+            "give a structure or a picture, or leave the ControlNet out"
+        )
+    if start is None:
+        return
+    if family.starts_from_noise and loaded.is_controlled and request.strength < 1:
+        raise UsageError(
+            f"wanted strength 1 with a ControlNet of {family.name}, which draws from noise and "
+            f"only follows the geometry; got {request.strength}"
+        )
+    if int(request.steps * request.strength) < 1:
+        raise UsageError(
+            f"wanted at least one step on the structure, got {request.steps} steps x "
+            f"strength {request.strength}; take more of either"
+        )
+
+
+def _call_options(
+    loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | None, mask: Mask | None
+) -> dict[str, Any]:
+    """Arguments of the pipeline call besides the words, for what this family understands."""
+    from PIL import Image
+
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    options: dict[str, Any] = {
+        "num_inference_steps": request.steps,
+        "guidance_scale": request.guidance,
+    }
+    if start is None or "height" in accepted:
+        options |= {"width": request.width, "height": request.height}
+    if start is None:
+        return options
+    drawing = [Image.fromarray(start)]
+    if "image" in accepted:
+        options |= {"image": drawing, "strength": request.strength}
+    if "control_image" in accepted:
+        scale = request.control_scale
+        options |= {"control_image": drawing, "controlnet_conditioning_scale": scale}
+    if "mask_image" in accepted:  # a model made for inpainting; all of it, where nothing is said
+        whole = np.ones(start.shape[:2], np.float32) if mask is None else mask
+        options["mask_image"] = [Image.fromarray((whole * 255).astype(np.uint8))]
+    return options
+
+
+def _after_step(
+    loaded: Loaded,
+    request: RenderRequest,
+    watch: Watch,
+    done: tuple[int, int],
+    outside: Outside | None,
+) -> Callable[..., dict[str, Any]]:
+    """What happens after every step of a picture, `done` being its number and how many come."""
+    picture, n_pictures = done
+
+    def after_step(pipe: Any, i: int, _t: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        import torch
+
+        latents = tensors["latents"]
+        if not torch.isfinite(latents).all():
+            raise EngineError(
+                f"wanted a picture, at step {i + 1} the model gave numbers that are not finite; "
+                "try another sampler, less guidance, or --dtype float32"
+            )
+        if outside is not None:
+            latents = outside.kept(pipe, i, latents)
+        if watch.on_step is not None:
+            n = int(pipe.num_timesteps)
+            watch.on_step(picture * n + i + 1, n_pictures * n)
+        if watch.on_preview is not None:
+            grid = unpacked(pipe, latents, request.width, request.height)
+            watch.on_preview(loaded.preview()(grid))
+        # Setting pipe._interrupt would still decode the latents; this leaves at once.
+        stop_if(watch.cancelled)
+        return {"latents": latents}
+
+    return after_step
+
+
+def _one(pipe: Any, sampler: tuple[str, dict[str, Any]], seed: int, options: Any) -> Pixels:
+    """Denoise and decode one picture, (H, W, 3) uint8."""
+    import diffusers
+    import torch
+
+    scheduler, config = sampler
+    # A fresh one per picture: schedulers keep a history of steps.
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(config)
+    generator = [torch.Generator("cpu").manual_seed(seed)]
+    try:
+        with without_known_notices(type(pipe).__module__), torch.inference_mode():
+            result = pipe(generator=generator, output_type="np", **options)
+    except ValueError as err:
+        raise UsageError(
+            f"wanted a picture with {scheduler}, the model refused: {shown(err, 200)}"
+        ) from err
+    except RuntimeError as err:
+        raise EngineError(
+            f"wanted a picture, the model failed: {shown(err, 200)}; try a smaller one"
+        ) from err
+    if any(getattr(result, "nsfw_content_detected", None) or ()):
+        raise EngineError(
+            "wanted a picture, the model's safety checker withheld it; try another seed or prompt"
+        )
+    image = result.images[0]
+    if not np.isfinite(image).all():
+        raise EngineError(
+            "wanted a picture, the decoder gave numbers that are not finite; "
+            "try another sampler, less guidance, or --dtype float32"
+        )
+    pixels: Pixels = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    return pixels

@@ -1,0 +1,98 @@
+"""Between pixels and a family's latents: encoding a picture, a mask, a preview.
+
+Transformers such as FLUX keep latents packed, four latent pixels in one token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from imagegen.start import Pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Preview", "encoded", "masked", "packed", "unpacked"]
+
+PATCH_PX = 16
+"""Side of the colour patches from which a preview learns what latents look like."""
+N_PATCHES = 12
+"""Patches per side: 144 samples at least, for 17 unknowns with the usual 16 channels."""
+
+
+def encoded(pipe: Any, pixels: Pixels) -> Tensor:
+    """Return the latents of a picture (H, W, 3), shape (1, channels, h, w), the mean of them."""
+    import torch
+
+    vae = pipe.vae
+    picture = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+    picture = (picture.float() / 127.5 - 1).to(pipe._execution_device, vae.dtype)
+    found = vae.encode(picture)
+    mean: Tensor = found.latent_dist.mean if hasattr(found, "latent_dist") else found.latents
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    latents: Tensor = (mean - shift) * vae.config.scaling_factor
+    return latents
+
+
+def masked(mask: np.ndarray[Any, Any], like: Tensor) -> Tensor:
+    """Return a mask (H, W) in [0, 1] on the grid of latents (1, c, h, w): 1 where any is set."""
+    import torch
+    import torch.nn.functional as F
+
+    grid = torch.from_numpy(mask.astype(np.float32))[None, None].to(like)
+    return F.adaptive_max_pool2d(grid, like.shape[-2:])
+
+
+def packed(pipe: Any, latents: Tensor) -> Tensor:
+    """Return latents (1, c, h, w) as the family's denoiser keeps them."""
+    if not hasattr(pipe, "_pack_latents"):
+        return latents
+    tokens: Tensor = pipe._pack_latents(latents, *latents.shape)
+    return tokens
+
+
+def unpacked(pipe: Any, latents: Tensor, width: int, height: int) -> Tensor:
+    """Return the latents of a denoising step as (1, c, h, w); sides of the picture in pixels."""
+    if latents.ndim == 4:
+        return latents
+    grid: Tensor = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
+    return grid
+
+
+class Preview:
+    """Thumbnails of unfinished latents, by a linear map that the autoencoder itself shows.
+
+    Colour patches are encoded once, and least squares finds how red, green and blue follow
+    from the latent channels. It needs no table per family; where three channels are a thumbnail
+    already, as in the embedded model, it finds them.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        """Encode the patches; takes as long as encoding a picture of 192 pixels."""
+        import torch
+        import torch.nn.functional as F
+
+        colours = np.random.default_rng(0).integers(0, 256, (N_PATCHES, N_PATCHES, 3), np.uint8)
+        patches = np.repeat(np.repeat(colours, PATCH_PX, 0), PATCH_PX, 1)
+        with torch.inference_mode():
+            latents = encoded(pipe, patches)[0].float().cpu()
+        h = latents.shape[-1]
+        wanted = F.adaptive_avg_pool2d(
+            torch.from_numpy(patches).permute(2, 0, 1).float()[None] / 255, h
+        )[0]
+        samples = torch.cat([latents.flatten(1), torch.ones(1, h * h)]).T
+        self._map = torch.linalg.lstsq(samples, wanted.flatten(1).T).solution
+
+    def __call__(self, latents: Tensor) -> Pixels:
+        """Return a thumbnail (h, w, 3) of latents (1, c, h, w); noise shows as noise."""
+        import torch
+
+        grid = latents[0].float().cpu()
+        # Some samplers scale noisy latents up by their sigma, from 14 to thousands.
+        grid = grid / max(1.0, float(grid.std()))
+        flat = torch.cat([grid.flatten(1), torch.ones(1, grid[0].numel())]).T @ self._map
+        picture = (flat.clamp(0, 1) * 255).round().to(torch.uint8)
+        thumbnail: Pixels = picture.reshape(*grid.shape[1:], 3).numpy()
+        return thumbnail

@@ -1,0 +1,96 @@
+"""Training an image adapter from the command line; `orbweave train` comes here by the kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from orbweave.errors import UsageError
+
+if TYPE_CHECKING:
+    from imagegen.adapter_recipe import AdapterRecipe
+    from ui.answer import Answer
+
+__all__ = ["ImageRecipe", "image_recipe", "train_image_adapter"]
+
+PARENT = Path("runs")
+"""Where runs go without --out."""
+
+
+class ImageRecipe(NamedTuple):
+    """A recipe, and the folder its paths are relative to."""
+
+    recipe: AdapterRecipe
+    beside: Path
+
+
+def image_recipe(source: str) -> ImageRecipe | None:
+    """Return the recipe of an image adapter in a YAML file; None for a recipe of another kind.
+
+    Raises:
+        UsageError: not YAML, or every fault of an image recipe, in one message.
+    """
+    from pydantic import ValidationError
+
+    from imagegen.adapter_recipe import KIND, AdapterRecipe
+    from training.recipe import fault_text, read_yaml, shipped_recipes
+
+    path, data, faults = read_yaml(source, shipped_recipes(), "recipe")
+    if not (isinstance(data, dict) and data.get("kind") == KIND):
+        return None
+    try:
+        recipe = AdapterRecipe.model_validate(data)
+    except ValidationError as err:
+        faults += [fault_text(error) for error in err.errors()]
+    if faults:
+        raise UsageError(
+            f"wanted a recipe of an image adapter in {path}, found {len(faults)} faults: "
+            f"{'; '.join(faults)}"
+        )
+    return ImageRecipe(recipe, path.parent)
+
+
+def train_image_adapter(
+    known: ImageRecipe, out: Path | None, answer: Answer, *, dry_run: bool = False
+) -> None:
+    """Train the adapter, or say what would be trained.
+
+    Raises:
+        OrbweaveError: as `imagegen.adapter_training.train_adapter` does.
+    """
+    from imagegen.adapter_recipe import captioned_pictures
+    from ui.bar import bar
+
+    recipe, beside = known
+    target = out or PARENT / recipe.name
+    pictures = captioned_pictures(recipe, beside)
+    plan = {
+        "name": recipe.name,
+        "model": recipe.model,
+        "pictures": len(pictures),
+        "trigger": recipe.trigger,
+        "steps": recipe.steps,
+        "batch": recipe.batch,
+        "out": str(target),
+    }
+    if dry_run:
+        answer.line(f"{len(pictures)} pictures, {recipe.steps} steps of {recipe.batch}")
+        answer.end(plan, f"dry run: would train {recipe.name} in {target}")
+        return
+    from imagegen.adapter_training import train_adapter
+
+    answer.note(f"loading the image model {recipe.model}")
+    with bar("training", "step") as on_step:
+        trained = train_adapter(
+            recipe, target, beside=beside, on_step=lambda step, total, _: on_step(step, total)
+        )
+    answer.line(f"loss {trained.first_loss:.4f} at first, {trained.last_loss:.4f} at last")
+    answer.end(
+        plan
+        | {
+            "written": str(trained.folder),
+            "first_loss": trained.first_loss,
+            "last_loss": trained.last_loss,
+        },
+        f"adapter written to {trained.folder}",
+    )
