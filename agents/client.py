@@ -4,8 +4,9 @@
     agent = AssistantAgent("expert", model_client=client)
 
 AutoGen hands over other agents' turns as several user turns in a row, which few chat templates
-take; here they are folded into one with the speakers' names. Cancelling AutoGen's token
-cancels the engine's task, and that ends the computation within a token.
+take; here they are folded into one with the speakers' names. What a model's own template demands
+besides is the engine's business. Cancelling AutoGen's token cancels the engine's task, and that
+ends the computation within a token.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from autogen_core.models import (
 from autogen_core.tools import Tool, ToolSchema
 from pydantic import BaseModel
 
+from agents.chat import fitted
 from agents.generation import Engine, Generation, Message, Reply
 from agents.voice import Job
 from orbweave.errors import EngineError, UsageError, shown
@@ -52,7 +54,6 @@ class EngineClient(ChatCompletionClient):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._usage = RequestUsage(prompt_tokens=0, completion_tokens=0)
-        self._takes_system: bool | None = None
 
     @property
     def model(self) -> str:
@@ -119,7 +120,7 @@ class EngineClient(ChatCompletionClient):
             asyncio.CancelledError: the token was cancelled.
         """
         _refuse(tools, json_output, extra_create_args or {})
-        request = Generation(self.folded(messages), **(extra_create_args or {}))
+        request = Generation(fold(messages), **(extra_create_args or {}))
         pieces: asyncio.Queue[str | Reply | None] = asyncio.Queue()
         pump = asyncio.create_task(self._pump(request, pieces))
         if cancellation_token is not None:
@@ -140,22 +141,16 @@ class EngineClient(ChatCompletionClient):
         cancellation_token: CancellationToken | None = None,
     ) -> list[float]:
         """Return log p(option | chat), one per option; AutoGen itself has no such question."""
-        task = asyncio.ensure_future(self._engine.logprobs(self.folded(messages), options))
+        task = asyncio.ensure_future(self._engine.logprobs(fold(messages), options))
         if cancellation_token is not None:
             cancellation_token.link_future(task)
         return await task
-
-    def folded(self, messages: Sequence[LLMMessage]) -> tuple[Message, ...]:
-        """Return the chat as this engine's template can take it; see `fold`."""
-        if self._takes_system is None:
-            self._takes_system = _takes_system(self._engine)
-        return fold(messages, system_role=self._takes_system)
 
     def count_tokens(
         self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()
     ) -> int:
         """Return the length of the chat in tokens, as the template writes it."""
-        return self._engine.count_tokens(self.folded(messages))
+        return self._engine.count_tokens(fold(messages))
 
     def remaining_tokens(
         self, messages: Sequence[LLMMessage], *, tools: Sequence[Tool | ToolSchema] = ()
@@ -252,32 +247,20 @@ class ClientVoice:
         return Reply(str(result.content), usage.prompt_tokens, usage.completion_tokens, 0.0, finish)
 
 
-def fold(messages: Sequence[LLMMessage], *, system_role: bool = True) -> tuple[Message, ...]:
-    """Return a chat that every template can take; the input is left as it is.
+def fold(messages: Sequence[LLMMessage]) -> tuple[Message, ...]:
+    """Return a chat whose roles alternate; the input is left as it is.
 
     System texts are joined and come first. A run of user turns becomes one; if several
-    speakers are in it, each part begins with the speaker's name. Without a system role the
-    system text opens the first user turn.
+    speakers are in it, each part begins with the speaker's name.
 
     Raises:
         UsageError: there is no turn to answer, or a turn is not text.
     """
-    system = "\n\n".join(m.content for m in messages if isinstance(m, SystemMessage))
+    chat = [Message("system", m.content) for m in messages if isinstance(m, SystemMessage)]
     turns = [m for m in messages if not isinstance(m, SystemMessage)]
-    if not turns:
-        raise UsageError("wanted a turn to answer, got only system texts; add a user turn")
-    chat: list[Message] = []
     for is_assistant, run in groupby(turns, key=lambda m: isinstance(m, AssistantMessage)):
-        text = _joined(list(run))
-        chat.append(Message("assistant", text) if is_assistant else Message("user", text))
-    if system and system_role:
-        return (Message("system", system), *chat)
-    if system:
-        first = next((i for i, m in enumerate(chat) if m.role == "user"), 0)
-        opening = chat[first].content if chat[first].role == "user" else ""
-        opened = Message("user", f"{system}\n\n{opening}".strip())
-        chat[first : first + bool(opening)] = [opened]
-    return tuple(chat)
+        chat.append(Message("assistant" if is_assistant else "user", _joined(list(run))))
+    return fitted(chat)
 
 
 def unfolded(messages: Sequence[Message]) -> list[LLMMessage]:
@@ -309,18 +292,6 @@ def _text(message: LLMMessage) -> str:
         f"wanted turns of text, got {shown(type(message).__name__)} with "
         f"{shown(type(content).__name__)}; these models take neither images nor tools"
     )
-
-
-def _takes_system(engine: Engine) -> bool:
-    """Whether the template writes a system text: a longer one then makes a longer chat."""
-    user = Message("user", "Hello")
-    try:
-        short, long = (
-            engine.count_tokens([Message("system", "Hello. " * n), user]) for n in (1, 9)
-        )
-    except EngineError:
-        return False
-    return long > short
 
 
 def _refuse(

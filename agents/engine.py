@@ -1,19 +1,20 @@
-"""The in-process engine: one thread owns a transformers model and answers all requests together.
+"""The in-process engine: a transformers model whose one thread answers all requests together.
 
-A request joins between two tokens of the others and leaves when it ends or is cancelled.
-`agents.decoder` says why companions do not change what a reply says.
+    silk = TransformersEngine(folder, "base")
+    leaf = silk.beside("base+leaf", [open_adapter(...)])   # the same weights and thread
+
+Engines beside each other share the base's weights; each further one costs its adapter's size.
+The last one to be closed frees the model.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import queue
 import re
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,11 +23,14 @@ from jinja2.exceptions import TemplateError
 from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from agents.chat import fitted
 from agents.decoder import Decoder, attend
 from agents.generation import Generation, Message, Reply
 from agents.jobs import Emit, Scoring, Speech
 from agents.reply_text import ReplyText
 from agents.sampler import Sampler
+from agents.worker import Worker
+from merging.adapter import Adapter
 from orbweave.errors import EngineError, ModelError, shown
 
 __all__ = ["TransformersEngine"]
@@ -35,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 _ATTENTION = "orbweave"
 """The name of `agents.decoder.attend` among transformers' attention functions."""
-_MAX_REPLIES = 16
-"""Replies under way at once; more wait. Chosen by us: enough for a team, short steps."""
 _ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+_MARKER = re.compile(r"<[^<>\s'\"{}%]{1,30}>|<<[A-Z/]{1,12}>>|\[/?[A-Z_]{2,24}\]")
+"""What opens and closes turns in templates, like [INST], and need not be a token of its own."""
 
 
 class TransformersEngine:
@@ -53,6 +57,7 @@ class TransformersEngine:
         *,
         dtype: Literal["bfloat16", "float32"] | None = None,
         turn: threading.Lock | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> None:
         """Load the model and start its thread.
 
@@ -62,30 +67,38 @@ class TransformersEngine:
             dtype: None takes bfloat16 where the processor multiplies it natively.
             turn: Engines that work at the same time share one lock and take turns token by
                 token; without it each uses all cores at once and they hinder each other.
+            adapters: Laid over the model, nearest to it first.
 
         Raises:
-            ModelError: the folder cannot be loaded, or holds no chat model of a known build.
+            ModelError: the folder cannot be loaded, or holds no chat model of a known build, or
+                an adapter does not fit it.
         """
         dtype = dtype or ("bfloat16" if _multiplies_bfloat16() else "float32")
-        self._name = model
-        self._tokenizer, loaded = _load(folder, dtype)
+        loaded = _Loaded(folder, model, dtype, turn or threading.Lock())
         _log.info("%s runs in %s on the CPU", model, dtype)
-        self._decoder = Decoder(loaded, loaded.dtype, turn or threading.Lock())
-        config = loaded.config
-        windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))
-        self._context = min(int(window) for window in windows if window)
-        self._vocabulary = int(config.vocab_size)
-        ends = loaded.generation_config.eos_token_id
-        ends = ends if isinstance(ends, list) else [ends]
-        self._ends = frozenset((*ends, self._tokenizer.eos_token_id)) - {None}
-        self._markers = re.compile("|".join(map(re.escape, self._tokenizer.all_special_tokens)))
-        self._inbox: queue.SimpleQueue[Speech | Scoring | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
+        self._begin(model, loaded, adapters)
+
+    def _begin(self, model: str, loaded: _Loaded, adapters: Sequence[Adapter]) -> None:
+        self._name, self._loaded = model, loaded
+        self._jobs: set[Speech | Scoring] = set()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name=f"engine {model}", daemon=True)
-        self._thread.start()
-        # A thread inside torch while the interpreter ends would abort the process.
-        atexit.register(self._end)
+        self._adapter = loaded.join(self, model, adapters)
+
+    def beside(self, model: str, adapters: Sequence[Adapter]) -> TransformersEngine:
+        """Return an engine on the same weights with LoRA adapters laid over them.
+
+        Args:
+            model: The reference, as records show it.
+            adapters: Nearest to the base first.
+
+        Raises:
+            ModelError: an adapter does not fit the model, or has to be merged.
+            EngineError: this engine is closed.
+        """
+        self._check_open()
+        engine = object.__new__(TransformersEngine)
+        engine._begin(model, self._loaded, adapters)
+        return engine
 
     @property
     def model(self) -> str:
@@ -95,7 +108,12 @@ class TransformersEngine:
     @property
     def context_tokens(self) -> int:
         """Tokens the model can hold, prompt and reply together."""
-        return self._context
+        return self._loaded.context
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Return the chat's length in tokens, the opening of the reply included."""
@@ -134,6 +152,7 @@ class TransformersEngine:
                     return
         finally:
             speech.ended = True
+            self._jobs.discard(speech)
 
     async def logprobs(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
         """Return log p(option | chat), summed over the option's tokens, one per option.
@@ -146,29 +165,33 @@ class TransformersEngine:
         if not encoded or not all(encoded):
             raise EngineError(f"wanted options to score, got an empty one in {shown(options)}")
         self._check_room(len(prompt), max(map(len, encoded)))
-        scoring = Scoring(prompt, encoded)
+        scoring = Scoring(prompt, encoded, self._adapter)
         self._submit(scoring)
-        return await asyncio.wrap_future(scoring.answer)
+        try:
+            return await asyncio.wrap_future(scoring.answer)
+        finally:
+            self._jobs.discard(scoring)
 
     async def close(self) -> None:
-        """Stop the thread and free the model; later calls raise EngineError."""
-        await asyncio.to_thread(self._end)
+        """End its replies, and free the model if no other engine uses it.
 
-    def _end(self) -> None:
-        with self._gate:
-            self._closed = True
-            self._inbox.put(None)  # wakes the thread
-        self._thread.join()
-        atexit.unregister(self._end)
+        Later calls raise EngineError.
+        """
+        self._closed = True
+        for job in tuple(self._jobs):
+            job.fail(EngineError(f"wanted an answer of {self._name}, the engine was closed"))
+        await asyncio.to_thread(self._loaded.leave, self, self._adapter)
 
-    # ---------------------------------------------------------------- on the caller's thread
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError(f"wanted an answer of {self._name}, the engine is closed")
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = self._loaded.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(
+        text: str = self._loaded.tokenizer.decode(
             ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
@@ -179,9 +202,13 @@ class TransformersEngine:
         The template's markers inside a message become a space, so that no text, quoted or
         typed, can pose as another speaker.
         """
-        chat = [{"role": m.role, "content": self._markers.sub(" ", m.content)} for m in messages]
+        loaded = self._loaded
+        chat = [
+            {"role": m.role, "content": loaded.markers.sub(" ", m.content)}
+            for m in fitted(messages, system_role=loaded.system_role)
+        ]
         try:
-            text = self._tokenizer.apply_chat_template(
+            text = loaded.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=True
             )
         except TemplateError as err:
@@ -192,10 +219,10 @@ class TransformersEngine:
         return self._encode(text)
 
     def _check_room(self, n_prompt: int, n_new: int) -> None:
-        if n_prompt + n_new > self._context:
+        if n_prompt + n_new > self.context_tokens:
             raise EngineError(
                 f"wanted {n_new:,} tokens after a prompt of {n_prompt:,}, {self._name} holds "
-                f"{self._context:,} together; shorten the chat or ask for fewer"
+                f"{self.context_tokens:,} together; shorten the chat or ask for fewer"
             )
 
     def _speech(self, request: Generation, emit: Emit) -> Speech:
@@ -204,78 +231,74 @@ class TransformersEngine:
         prompt = self._encode_chat(request.messages) + prefix
         self._check_room(len(prompt), request.max_new_tokens)
         text = ReplyText(self._decode, request.prefix, prefix, request.stop)
-        sampler = Sampler(request.sampling, request.seed, prompt, self._vocabulary)
-        return Speech(prompt, request.max_new_tokens, sampler, text, self._ends, emit)
+        sampler = Sampler(request.sampling, request.seed, prompt, self._loaded.vocabulary)
+        ends, limit = self._loaded.ends, request.max_new_tokens
+        return Speech(prompt, limit, sampler, text, ends, emit, self._adapter)
 
     def _submit(self, job: Speech | Scoring) -> None:
-        with self._gate:  # a job put in behind the closing would wait for ever
-            if self._closed:
-                raise EngineError(f"wanted an answer of {self._name}, the engine is closed")
-            self._inbox.put(job)
+        self._check_open()
+        self._jobs.add(job)
+        self._loaded.worker.submit(job)
 
-    # ---------------------------------------------------------------- on the engine's thread
 
-    @torch.inference_mode()
-    def _work(self) -> None:
-        """Until closed: take in one job, make one token for every reply, and again."""
-        speeches: list[Speech] = []
-        while not self._closed:
-            speeches = [speech for speech in speeches if not speech.ended]
-            job = self._next_job(len(speeches))
-            if isinstance(job, Scoring):
-                with self._blaming([job]):
-                    job.succeed(self._decoder.score(job.prompt, job.options))
-            elif job is not None:
-                with self._blaming([job]):
-                    job.begin(self._decoder)
-                speeches.append(job)
-            elif speeches:
-                with self._blaming(speeches):
-                    self._step(speeches)
-        self._abandon(speeches)
-        del self._decoder
+class _Loaded:
+    """A model in memory with all that engines on it share."""
 
-    def _next_job(self, n_speeches: int) -> Speech | Scoring | None:
-        """Return the next job; None if there is none while replies are under way."""
-        if n_speeches >= _MAX_REPLIES:
-            return None
+    def __init__(
+        self, folder: Path, model: str, dtype: Literal["bfloat16", "float32"], turn: threading.Lock
+    ) -> None:
+        self.tokenizer, loaded = _load(folder, dtype)
+        self.decoder = Decoder(loaded, loaded.dtype, turn)
+        config = loaded.config
+        windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))
+        self.context = min(int(window) for window in windows if window)
+        self.vocabulary = int(config.vocab_size)
+        ends = loaded.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        self.ends = frozenset((*ends, self.tokenizer.eos_token_id)) - {None}
+        markers = [
+            *self.tokenizer.all_special_tokens,
+            *_MARKER.findall(self.tokenizer.chat_template),
+        ]
+        self.markers = re.compile("|".join(map(re.escape, sorted(markers, key=len, reverse=True))))
+        self.system_role = _takes_system(self.tokenizer)
+        self._engines: set[TransformersEngine] = set()
+        self._n_adapters = 0
+        self._changing = threading.Lock()
+        self.worker = Worker(self.decoder, model)
+
+    def join(self, engine: TransformersEngine, model: str, adapters: Sequence[Adapter]) -> str:
+        """Take in an engine; return the name its adapters have here, "" if it has none."""
+        with self._changing:
+            self._engines.add(engine)
+            self._n_adapters += 1
+            name = f"{self._n_adapters} {model}" if adapters else ""
         try:
-            return self._inbox.get(block=n_speeches == 0)
-        except queue.Empty:
-            return None
+            n_bytes = self.decoder.lay(name, adapters)
+        except ModelError:
+            self.leave(engine, name)
+            raise
+        if adapters:
+            _log.info("%s lies over the base in %d bytes", model, n_bytes)
+        return name
 
-    def _step(self, speeches: Sequence[Speech]) -> None:
-        """Make one token for each reply under way."""
-        tokens = [speech.last_token for speech in speeches]
-        logits = self._decoder.step([speech.sequence for speech in speeches], tokens)
-        for speech, row in zip(speeches, logits, strict=True):
-            with self._blaming([speech]):
-                speech.take(row)
+    def leave(self, engine: TransformersEngine, adapter: str) -> None:
+        """Forget an engine and its adapter; the last one ends the thread."""
+        with self._changing:
+            self._engines.discard(engine)
+            self.decoder.lift(adapter)
+            if not self._engines:
+                self.worker.close()
 
-    @contextmanager
-    def _blaming(self, jobs: Sequence[Speech | Scoring]) -> Iterator[None]:
-        """Give a failure to the jobs it hit; the thread and the other jobs go on."""
-        try:
-            yield
-            return
-        except EngineError as err:
-            failure = err
-        except Exception as err:
-            _log.exception("%s failed", self._name)
-            failure = EngineError(f"wanted an answer of {self._name}, it failed: {shown(err)}")
-            failure.__cause__ = err
-        for job in jobs:
-            job.fail(failure)
 
-    def _abandon(self, speeches: Sequence[Speech]) -> None:
-        """Tell everybody who still waits that the engine was closed."""
-        jobs: list[Speech | Scoring] = list(speeches)
-        with suppress(queue.Empty):
-            while True:
-                job = self._inbox.get_nowait()
-                jobs += [] if job is None else [job]
-        for job in jobs:
-            job.fail(EngineError(f"wanted an answer of {self._name}, the engine was closed"))
+def _takes_system(tokenizer: Any) -> bool:
+    """Return whether the template writes a system text; some refuse it, some drop it unsaid."""
+    mark = "Answer in one word."
+    chat = [{"role": "system", "content": mark}, {"role": "user", "content": "Hello."}]
+    try:
+        return mark in tokenizer.apply_chat_template(chat, tokenize=False)
+    except TemplateError:
+        return False
 
 
 def _multiplies_bfloat16() -> bool:

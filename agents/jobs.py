@@ -33,11 +33,12 @@ class Speech:
         text: ReplyText,
         ends: frozenset[int],
         emit: Emit,
+        adapter: str = "",
     ) -> None:
         self._prompt, self._limit, self._ends = prompt, max_new_tokens, ends
         self._sampler, self._text, self._emit_to = sampler, text, emit
         self._started = time.perf_counter()
-        self.sequence = KeyValues(len(prompt) + max_new_tokens)
+        self.sequence = KeyValues(len(prompt) + max_new_tokens, adapter)
         self.last_token = 0
         self.ended = False
         """Set when the reply is complete or failed, and by whoever no longer wants it."""
@@ -82,8 +83,8 @@ class Speech:
 class Scoring:
     """One question for log-probabilities."""
 
-    def __init__(self, prompt: list[int], options: list[list[int]]) -> None:
-        self.prompt, self.options = prompt, options
+    def __init__(self, prompt: list[int], options: list[list[int]], adapter: str = "") -> None:
+        self.prompt, self.options, self.adapter = prompt, options, adapter
         self.answer: Future[list[float]] = Future()
 
     def succeed(self, logprobs: list[float]) -> None:

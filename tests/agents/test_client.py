@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from autogen_agentchat.agents import AssistantAgent
@@ -51,23 +50,9 @@ def test_assistant_turns_part_the_runs() -> None:
     assert [message.role for message in fold(chat)] == ["user", "assistant", "user"]
 
 
-def test_without_a_system_role_the_system_text_opens_the_first_user_turn() -> None:
-    (only,) = fold(_CHAT, system_role=False)
-    assert only.role == "user"
-    assert only.content.startswith("You know silk.\n\nleaf_expert: Facts")
-
-
-def test_without_a_system_role_an_assistant_who_begins_gets_a_user_before_it() -> None:
-    chat = [SystemMessage(content="Be brief."), AssistantMessage(content="Hi.", source="me")]
-    assert fold(chat, system_role=False) == (
-        Message("user", "Be brief."),
-        Message("assistant", "Hi."),
-    )
-
-
 def test_folding_leaves_the_messages_as_they_are() -> None:
     before = [message.model_copy(deep=True) for message in _CHAT]
-    fold(_CHAT, system_role=False)
+    fold(_CHAT)
     assert before == _CHAT
 
 
@@ -83,19 +68,6 @@ def test_folding_leaves_the_messages_as_they_are() -> None:
 def test_what_is_no_text_is_refused(chat: list[LLMMessage], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         fold(chat)
-
-
-class _NoSystemRole(FakeEngine):
-    """A template that drops system texts, as some do in silence."""
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        return super().count_tokens([m for m in messages if m.role != "system"])
-
-
-async def test_a_template_that_drops_system_texts_is_noticed() -> None:
-    engine = _NoSystemRole(["Yes."])
-    await EngineClient(engine).create(_CHAT)
-    assert [message.role for message in engine.requests[0].messages] == ["user"]
 
 
 async def test_create_gives_text_and_counts_usage() -> None:

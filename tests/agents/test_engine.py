@@ -106,13 +106,14 @@ async def test_length_limit_is_reported(tiny: TransformersEngine) -> None:
 def count_steps(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that grows by the number of replies with every decoding step."""
     sizes: list[int] = []
-    step = engine._decoder.step
+    decoder = engine._loaded.decoder
+    step = decoder.step
 
     def counted(sequences: list[object], tokens: list[int]) -> torch.Tensor:
         sizes.append(len(sequences))
         return step(sequences, tokens)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(engine._decoder, "step", counted)
+    monkeypatch.setattr(decoder, "step", counted)
     return sizes
 
 
