@@ -5,7 +5,8 @@
                                      +------------- revision ----------------+
 
 Who speaks when is decided outside (`agents.team`); here is what each speaker does with what
-lies on the table.
+lies on the table. What lies there is a `State`: every step ends by adding to it, and a session
+on a saved one goes on where that stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from agents import critic, engineer, expert
 from agents.claims import cited_ids, unsupported
@@ -30,26 +31,53 @@ from agents.events import (
 )
 from agents.events import Spoke as SpokeEvent
 from agents.knowledge import Fact, Knowledge
+from agents.remark import quoted
 from agents.roles import Expert, Team
+from agents.state import (
+    AdviceStep,
+    CritiqueStep,
+    FactsStep,
+    Outcome,
+    PicturesStep,
+    PromptStep,
+    RemarkStep,
+    State,
+    Step,
+    turn_of,
+)
+from agents.targets import (
+    Geometry,
+    Seed,
+    StructureFor,
+    distance,
+    first_seed,
+    geometry_of,
+    next_seed,
+)
 from agents.voice import Voice
 from orbweave.records import (
     Brief,
     Citation,
     Critique,
+    Domain,
     ImagePrompt,
     Measurement,
     Picture,
-    Structure,
     Turn,
 )
 
-__all__ = ["Conversation", "Render", "Session", "StructureFor"]
+__all__ = [
+    "Conversation",
+    "Render",
+    "Session",
+    "StructureFor",
+    "checked",
+    "conversation_of",
+]
 
 Drawn = tuple[tuple[Picture, ...], tuple[Measurement, ...]]
 Render = Callable[[ImagePrompt, int], Awaitable[Drawn]]
 """Draws version n of a prompt and measures the pictures."""
-StructureFor = Callable[[str, int], Structure | None]
-"""The geometry a prompt's picture starts from, by the prompt's text and a seed."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +92,23 @@ class Conversation:
     measurements: tuple[Measurement, ...]
     critiques: tuple[Critique, ...]
     stop_reason: str
+    best_version: int | None = None
+    """The version that is the result; None before any critique."""
 
 
 @dataclass
 class Session:
     """A conversation under way; each method is one speaker's turn and returns its text."""
 
-    brief: Brief
-    team: Team
+    state: State
+    """As far as the conversation has come; replaced after every step, never changed."""
     structure_for: StructureFor
     render: Render
-    rounds: int
     on_event: Callable[[Event], None]
     voice_for: Callable[[str, Callable[[str], None]], Voice]
     """A voice of a model reference whose pieces go to a listener."""
+    keep: Callable[[State], None] = lambda state: None
+    """Is given the state after every step."""
     experts: tuple[Expert, ...] = ()
     facts: tuple[tuple[Fact, ...], ...] = ()
     """What each expert is given."""
@@ -90,17 +121,59 @@ class Session:
     _measured: list[tuple[Measurement, ...]] = field(default_factory=list)
     _judged: list[critic.Judgement] = field(default_factory=list)
     _critiques: list[Critique] = field(default_factory=list)
+    _is_over: bool = False
+
+    def __post_init__(self) -> None:
+        """Lay on the table what the state holds."""
+        for step in self.state.steps:
+            self._lay(step)
+
+    @property
+    def brief(self) -> Brief:
+        """What was asked for."""
+        return self.state.brief
+
+    @property
+    def team(self) -> Team:
+        """Roles and words."""
+        return self.state.team
+
+    @property
+    def rounds(self) -> int:
+        """Prompt versions at most."""
+        return self.state.rounds
+
+    @property
+    def silent_experts(self) -> tuple[int, ...]:
+        """The experts who have not spoken."""
+        spoken = {step.expert for step in self.state.steps if isinstance(step, AdviceStep)}
+        return tuple(i for i in range(len(self.experts)) if i not in spoken)
+
+    @property
+    def next_seat(self) -> Literal["engineer", "studio", "critic", "end"]:
+        """Whose turn it is once every expert has spoken."""
+        if self.stop_reason:
+            return "end"
+        if len(self._prompts) == len(self._critiques):
+            return "engineer"
+        return "critic" if len(self._measured) == len(self._prompts) else "studio"
 
     def find_facts(self, knowledge: Knowledge) -> None:
         """Choose the experts and what each is given; blocks for as long as embedding takes."""
-        domains = self.brief.domains or knowledge.experts_for(self.brief.concept)
+        domains: tuple[Domain, ...] = ()
+        if self.team.experts:
+            domains = self.brief.domains or knowledge.experts_for(self.brief.concept)
         found = [
             knowledge.search(self.brief.concept, domain=domain, k=self.team.facts_each)
             for domain in domains
         ]
-        self.experts = tuple(self.team.expert(domain) for domain in domains)
-        self.facts = tuple(tuple(knowledge[c.id] for c in each) for each in found)
-        self.citations = tuple(citation for each in found for citation in each)
+        self._take(
+            FactsStep(
+                domains=domains,
+                facts=tuple(tuple(knowledge[c.id] for c in each) for each in found),
+                citations=tuple(citation for each in found for citation in each),
+            )
+        )
 
     def announce_facts(self) -> None:
         """Tell listeners who was chosen and what each is given."""
@@ -110,11 +183,13 @@ class Session:
     async def advise(self, index: int) -> str:
         """Let expert `index` speak; experts may speak at once."""
         speaker, facts = self.experts[index], self.facts[index]
-        turn = self._begin(index, speaker.name, "expert", speaker.model)
+        turn = self._begin(self._first + index, speaker.name, "expert", speaker.model)
         text = await expert.advise(
-            turn.voice, self.team, speaker, self.brief.concept, facts, self._seed(index)
+            turn.voice, self.team, speaker, self.state.asked, facts, self._seed(turn.index)
         )
-        return self._end(turn, text, facts)
+        kept = self._end(turn, text, facts)
+        self._take(AdviceStep(expert=index, turn=kept))
+        return text
 
     async def write(self) -> str:
         """Write the prompt, or change it as the critic advised."""
@@ -128,19 +203,13 @@ class Session:
             draft = await engineer.write(
                 turn.voice, self.team, self._notes(), self._visuals(), seed
             )
-        self._drafts.append(draft)
-        text = self._end(turn, draft.text, self._given(), claiming=draft.prompt)
-        structure = await asyncio.to_thread(self.structure_for, draft.prompt, self.brief.seed)
-        prompt = ImagePrompt(
-            title=draft.title,
-            prompt=draft.prompt,
-            negative_prompt=draft.avoid,
-            structure=structure,
-            targets=self.brief.targets,
-            origins=engineer.origins_of(draft.prompt, self._said()),
-            turn=turn.index,
-        )
-        self._prompts.append(prompt)
+        seeded = await self._seeded(draft.prompt, turn.voice)
+        if seeded.text:
+            turn.voice.remark(f"\n{seeded.text}\n")
+        text = f"{draft.text}\n{seeded.text}".strip()
+        kept = self._end(turn, text, self._given(), claiming=draft.prompt)
+        prompt = self._image_prompt(draft, turn.index, seeded)
+        self._take(PromptStep(turn=kept, draft=draft, prompt=prompt))
         self.on_event(Prompted(len(self._prompts) - 1, prompt))
         return text
 
@@ -148,8 +217,7 @@ class Session:
         """Have the latest prompt rendered and measured."""
         version = len(self._prompts) - 1
         pictures, measurements = await self.render(self._prompts[version], version)
-        self._pictures += pictures
-        self._measured.append(measurements)
+        self._take(PicturesStep(version=version, pictures=pictures, measurements=measurements))
         self.on_event(Rendered(version, pictures, measurements))
         return f"Version {version}: {len(pictures)} picture(s) measured."
 
@@ -158,32 +226,45 @@ class Session:
         version = len(self._prompts) - 1
         turn = self._begin(len(self._turns), "critic", "critic", self.team.critic_model)
         measured = critic.measured_means(self._measured[version])
+        targets = self._prompts[version].targets
         judged = await critic.judge(
             turn.voice,
             self.team,
-            {"concept": self.brief.concept, "prompt": self._prompts[version].prompt},
-            self.brief.targets,
+            {"concept": self.state.asked, "prompt": self._prompts[version].prompt},
+            targets,
             measured,
             self._seed(turn.index),
         )
-        text = self._end(turn, judged.text, (), claiming="")
+        kept = self._end(turn, judged.text, (), claiming="")
         critique = Critique(
             scores=judged.scores,
             advice=judged.advice,
-            wanted=self.brief.targets,
+            wanted=targets,
             measured=measured,
+            distance=distance(targets, measured, self.team.stop),
             prompt_version=version,
             turn=turn.index,
         )
-        self._judged.append(judged)
-        self._critiques.append(critique)
+        step = CritiqueStep(
+            turn=kept, judgement=judged, critique=critique, stop_reason=self._decide(critique)
+        )
+        self._take(step)
         self.on_event(Critiqued(critique))
-        self._decide()
-        return text
+        return judged.text
 
-    def finish(self) -> Conversation:
-        """Return what was said and made, and tell listeners that it is over."""
+    def finish(self) -> None:
+        """Keep the end, and tell listeners that it is over."""
+        self.end("finished", self.stop_reason)
         self.on_event(Stopped(self.stop_reason))
+
+    def end(self, outcome: Outcome, why: str) -> None:
+        """Keep how this run ended; a speaker who could not be stopped is not heard any more."""
+        self._is_over = True
+        self.state = self.state.model_copy(update={"outcome": outcome, "why": why})
+        self.keep(self.state)
+
+    def record(self) -> Conversation:
+        """Return what was said and made so far."""
         return Conversation(
             turns=tuple(self._turns[i] for i in sorted(self._turns)),
             facts=self.citations,
@@ -192,31 +273,111 @@ class Session:
             measurements=tuple(m for each in self._measured for m in each),
             critiques=tuple(self._critiques),
             stop_reason=self.stop_reason,
+            best_version=self._best if self._critiques else None,
         )
 
-    def _decide(self) -> None:
-        history = [(sum(c.scores.values()) / len(c.scores), c.measured) for c in self._critiques]
-        self.stop_reason = critic.stop_reason(
-            history, self.brief.targets, self.team.stop, self.rounds
+    async def choose_geometry_again(self) -> None:
+        """Choose the geometry of the latest prompt for its words, which a person changed."""
+        last = self.state.steps[-1] if self.state.steps else None
+        if isinstance(last, PromptStep) and last.is_stale:
+            self._prompts.pop()
+            self._drafts.pop()
+            seeded = await self._seeded(last.draft.prompt)
+            prompt = self._image_prompt(last.draft, last.turn.index, seeded)
+            fresh = last.model_copy(update={"prompt": prompt, "is_stale": False})
+            self._lay(fresh)
+            self.state = self.state.model_copy(update={"steps": (*self.state.steps[:-1], fresh)})
+            self.keep(self.state)
+            self.on_event(Prompted(len(self._prompts) - 1, prompt))
+
+    def _image_prompt(self, draft: engineer.Draft, turn: int, seeded: Seed) -> ImagePrompt:
+        """Return what is rendered: the draft's words, a geometry for them, and the targets."""
+        return ImagePrompt(
+            title=draft.title,
+            prompt=draft.prompt,
+            negative_prompt=draft.avoid,
+            structure=seeded.structure,
+            strength=seeded.strength,
+            targets=seeded.targets,
+            revises=self._base if self._critiques else None,
+            changes=seeded.changes,
+            origins=engineer.origins_of(draft.prompt, self._said()),
+            turn=turn,
         )
+
+    async def _seeded(self, words: str, voice: Voice | None = None) -> Seed:
+        """Return the structure seed and the targets of a prompt; they grow out of the best ones.
+
+        Args:
+            words: The prompt.
+            voice: Whose model chooses among the nearest motifs; None takes the nearest.
+        """
+        geometry = geometry_of(self.structure_for)
+        if not self._critiques:
+            family = await self._family(geometry, words, voice) if voice else None
+            asked = (self.brief.seed, self.brief.targets, family)
+            return await asyncio.to_thread(first_seed, geometry, words, *asked)
+        base = self._prompts[self._base]
+        last = Seed(base.structure, base.targets, base.strength)
+        measured = self._critiques[self._base].measured
+        # A correction that made it worse went too far: half of it is tried next.
+        gain = 0.5 ** (len(self._critiques) - 1 - self._base)
+        return await asyncio.to_thread(
+            next_seed, geometry, words, last, measured, self.team.stop, gain
+        )
+
+    async def _family(self, geometry: Geometry, words: str, voice: Voice) -> str | None:
+        near = await asyncio.to_thread(geometry.nearest, words, self.brief.targets)
+        return await engineer.choose_family(voice, self.team, self._notes(), near)
+
+    @property
+    def _best(self) -> int:
+        """The best judged version, of those that know a person's latest remark if there are."""
+        history = [self._standing(critique) for critique in self._critiques]
+        return critic.best_of(history, self.team.stop, self._answering)
+
+    @property
+    def _base(self) -> int:
+        """The version the next one is made from: the best, or the one a person speaks to."""
+        latest = len(self._critiques) - 1
+        is_edited = self._turns[self._critiques[latest].turn].model == "human"
+        return latest if is_edited or self._feedback() else self._best
+
+    @property
+    def _answering(self) -> int:
+        """The first version that was written after a person's latest remark."""
+        kinds = [type(step) for step in self.state.steps]
+        last = max((n for n, kind in enumerate(kinds) if kind is RemarkStep), default=0)
+        return kinds[:last].count(PromptStep)
+
+    def _standing(self, critique: Critique) -> critic.Standing:
+        mean = sum(critique.scores.values()) / len(critique.scores)
+        missed = critic.misses(critique.wanted, critique.measured, self.team.stop)
+        return critic.Standing(mean, critique.distance, tuple(missed))
+
+    def _decide(self, latest: Critique) -> str:
+        history = [self._standing(critique) for critique in [*self._critiques, latest]]
+        rounds = min(self.rounds, self.team.most_rounds or self.rounds)
+        return critic.stop_reason(history, self.team.stop, rounds, self._answering)
 
     async def _revised(self, voice: Voice, seed: int) -> engineer.Draft:
-        last, judged = self._drafts[-1], self._judged[-1]
+        last, judged = self._drafts[self._base], self._judged[self._base]
         fields = {
             "concept": self.brief.concept,
             "prompt": last.prompt,
-            "feedback": judged.advice,
+            "feedback": self._feedback() or judged.advice,
         }
         return await engineer.revise(voice, self.team, fields, last, judged.changes, seed)
 
     def _notes(self) -> dict[str, str]:
         notes = [
             f"- {asked.domain}: {engineer.note_of(self._turns[i].text)}"
-            for i, asked in enumerate(self.experts)
+            for i, asked in enumerate(self.experts, start=self._first)
         ]
+        notes += [f"- person: {quoted(text)}" for text in self.state.remarks()]
         return {
             "concept": self.brief.concept,
-            "scale": self.brief.scale,
+            "scale": self.team.scale or self.brief.scale,
             "notes": "\n".join(notes),
         }
 
@@ -243,19 +404,65 @@ class Session:
         }
 
     def _seed(self, index: int) -> int:
-        return expert.seed_for(self.brief.seed, index)
+        """Return the seed of a turn; remarks do not count, so that they change no other seed."""
+        seeds = (r.seed for r in self.state.recasts if r.turn == index and r.seed is not None)
+        remarks = sum(turn.role == "human" and i < index for i, turn in self._turns.items())
+        return expert.seed_for(next(seeds, self.brief.seed), index - remarks)
+
+    @property
+    def _first(self) -> int:
+        """Index of the first expert's turn: only remarks come before."""
+        advised = (step for step in self.state.steps if isinstance(step, AdviceStep))
+        return next((step.turn.index - step.expert for step in advised), len(self._turns))
+
+    def _feedback(self) -> str:
+        """Return what people said to the latest critique; empty if nothing."""
+        judged = [n for n, step in enumerate(self.state.steps) if isinstance(step, CritiqueStep)]
+        said = self.state.remarks(since=judged[-1] + 1) if judged else ()
+        return " ".join(["A person asks:", *map(quoted, said)]) if said else ""
+
+    def _take(self, step: Step) -> None:
+        """Add a finished step to the state and lay it on the table."""
+        if self._is_over:
+            return
+        self.state = self.state.model_copy(
+            update={"steps": (*self.state.steps, step), "outcome": "under way", "why": ""}
+        )
+        self._lay(step)
+        self.keep(self.state)
+
+    def _lay(self, step: Step) -> None:
+        """Lay on the table what a step brought."""
+        turn = turn_of(step)
+        if turn is not None:
+            self._turns[turn.index] = turn
+        self.stop_reason = step.stop_reason if isinstance(step, CritiqueStep) else ""
+        if isinstance(step, FactsStep):
+            self.experts = tuple(self.team.expert(domain) for domain in step.domains)
+            self.facts, self.citations = step.facts, step.citations
+        elif isinstance(step, PromptStep):
+            self._drafts.append(step.draft)
+            self._prompts.append(step.prompt)
+        elif isinstance(step, PicturesStep):
+            self._pictures += step.pictures
+            self._measured.append(step.measurements)
+        elif isinstance(step, CritiqueStep):
+            self._judged.append(step.judgement)
+            self._critiques.append(step.critique)
 
     def _begin(
         self, index: int, speaker: str, role: Literal["expert", "engineer", "critic"], model: str
     ) -> _Open:
+        models = (r.model for r in self.state.recasts if r.turn == index and r.model is not None)
+        model = next(models, model)
         self.on_event(TurnStarted(index, speaker, role, model))
         voice = self.voice_for(model, lambda text: self.on_event(SpokeEvent(index, text)))
         return _Open(index, speaker, role, model, voice, time.perf_counter())
 
     def _end(
         self, turn: _Open, text: str, given: Sequence[Fact], claiming: str | None = None
-    ) -> str:
-        """Keep a finished turn, with its citations and the numbers its facts do not hold.
+    ) -> Turn:
+        """Return a finished turn, with its citations and the numbers its facts do not hold.
 
         Args:
             turn: Who spoke.
@@ -264,23 +471,47 @@ class Session:
                 cites, the engineer's by any.
             claiming: The part of the text whose numbers are checked; None is all of it.
         """
-        cited = [fact for fact in given if fact.id in cited_ids(text)]
-        held = [fact.held for fact in (cited if turn.role == "expert" else given)]
-        loose = unsupported(text if claiming is None else claiming, [*held, self.brief.concept])
+        cited, loose = checked(text, turn.role, given, self.state.asked, claiming)
         kept = Turn(
             index=turn.index,
             speaker=turn.speaker,
             role=turn.role,
             model=turn.model,
             text=text,
-            cited=tuple(fact.id for fact in cited),
+            cited=cited,
             unsupported=loose,
             n_tokens=turn.voice.n_tokens,
             seconds=round(time.perf_counter() - turn.started_s, 3),
         )
-        self._turns[turn.index] = kept
         self.on_event(TurnEnded(kept))
-        return text
+        return kept
+
+
+def conversation_of(state: State) -> Conversation:
+    """Return what was said and made in a state."""
+
+    def nobody(*_: object) -> Any:
+        raise AssertionError("a record asks nobody")
+
+    return Session(state, nobody, nobody, nobody, nobody).record()
+
+
+def checked(
+    text: str, role: str, given: Sequence[Fact], asked: str, claiming: str | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of given facts that a turn cites, and its numbers that nothing given holds.
+
+    Args:
+        text: What was said.
+        role: An expert's numbers must be held by the facts it cites, others' by any.
+        given: Facts put before the speaker.
+        asked: The concept and what people added; its numbers are given too.
+        claiming: The part of the text whose numbers are checked; None is all of it.
+    """
+    cited = [fact for fact in given if fact.id in cited_ids(text)]
+    held = [fact.held for fact in (cited if role == "expert" else given)]
+    loose = unsupported(text if claiming is None else claiming, [*held, asked])
+    return tuple(fact.id for fact in cited), loose
 
 
 @dataclass(frozen=True)

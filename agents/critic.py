@@ -18,10 +18,21 @@ from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.generation import Message
 from agents.roles import StopRule, Team
+from agents.targets import better, off, shortest_turn
 from agents.voice import Voice
 from orbweave.records import Measurement, Targets
 
-__all__ = ["CRITERIA", "Judgement", "judge", "measured_means", "misses", "stop_reason"]
+__all__ = [
+    "CRITERIA",
+    "Judgement",
+    "Standing",
+    "best_of",
+    "expected_scores",
+    "judge",
+    "measured_means",
+    "misses",
+    "stop_reason",
+]
 
 CRITERIA = ("depth", "creativity", "clarity", "quantitative")
 _STANDING_ADVICE: Mapping[str, str] = {
@@ -53,6 +64,17 @@ class Judgement(NamedTuple):
     """The turn as shown."""
 
 
+class Standing(NamedTuple):
+    """Where one version stands."""
+
+    score: float
+    """Mean of the critic's scores, in [1, 5]."""
+    distance: float | None
+    """To the targets, in tolerances, see `agents.targets.distance`; None without any."""
+    missed: tuple[str, ...] = ()
+    """Names of the targets that are not met."""
+
+
 async def judge(
     voice: Voice,
     team: Team,
@@ -75,12 +97,8 @@ async def judge(
         EngineError: the model failed.
     """
     said = {**fields, "wanted": _wanted(targets), "measured": _listed(measured)}
-    chat = team.critique.messages(said)
-    scores: dict[str, float] = {}
-    lines = ""
-    for name in CRITERIA:
-        scores[name] = await _score(voice, chat, lines + f"{name.capitalize()}:")
-        lines += f"{name.capitalize()}: {round(scores[name])}\n"
+    scores = await expected_scores(voice, team.critique.messages(said))
+    lines = "".join(f"{name.capitalize()}: {round(score)}\n" for name, score in scores.items())
     missed = misses(targets, measured, team.stop)
     told = " ".join(miss.told for miss in missed.values())
     changes = " ".join(miss.drawn for miss in missed.values())
@@ -90,6 +108,19 @@ async def judge(
     advice = await _advice(voice, team, said, f"{lines}Advice:", scores, seed)
     told = f"{told} {advice}".strip()
     return Judgement(scores, told, changes, f"{facts}\nAdvice: {told}")
+
+
+async def expected_scores(voice: Voice, chat: Sequence[Message]) -> dict[str, float]:
+    """Return the expected score of each criterion after a chat in the form `critique`.
+
+    Each is read with the ones before it written out, as the model was trained to write them.
+    """
+    scores: dict[str, float] = {}
+    lines = ""
+    for name in CRITERIA:
+        scores[name] = await _score(voice, chat, lines + f"{name.capitalize()}:")
+        lines += f"{name.capitalize()}: {round(scores[name])}\n"
+    return scores
 
 
 def measured_means(measurements: Sequence[Measurement]) -> dict[str, float | None]:
@@ -122,46 +153,61 @@ def misses(
         got = measured.get(name)
         if got is None:
             told, drawn = _UNMEASURED[name]
-        elif _distance(name, wanted, got, rule) > 1:
-            up = _turn(wanted, got) > 0 if name == "direction_deg" else wanted > got
+        elif off(name, wanted, got, rule) > 1:
+            up = shortest_turn(got, wanted) > 0 if name == "direction_deg" else wanted > got
             told, drawn = _CHANGES[name][up]
+            told = _MISSED[name] + told
         else:
             continue
         found[name] = Miss(told.format(wanted=wanted, got=got), drawn.format(wanted=wanted))
     return found
 
 
-def stop_reason(
-    history: Sequence[tuple[float, Mapping[str, float | None]]],
-    targets: Targets,
-    rule: StopRule,
-    rounds: int,
-) -> str:
+def best_of(history: Sequence[Standing], rule: StopRule, since: int = 0) -> int:
+    """Return the version that is the result so far: nearest to its targets, else best judged.
+
+    A later one takes its place only if it gains `rule.min_gain`.
+
+    Args:
+        history: Where each version stands, oldest first; at least one.
+        rule: How small a gain counts as none.
+        since: The first version that may be it, if there is one; earlier ones do not know
+            what a person asked for since.
+    """
+    best = first = since if since < len(history) else 0
+    for version, standing in enumerate(history[first:], start=first):
+        held = history[best]
+        if better((standing.distance, standing.score), (held.distance, held.score), rule.min_gain):
+            best = version
+    return best
+
+
+def stop_reason(history: Sequence[Standing], rule: StopRule, rounds: int, since: int = 0) -> str:
     """Return why to stop after the latest version, in words; empty to go on.
 
     Args:
-        history: Mean score and measured means per version, oldest first; at least one.
-        targets: What the pictures should measure.
-        rule: Levels and tolerances.
+        history: Where each version stands, oldest first; at least one.
+        rule: Levels and patience.
         rounds: Versions allowed.
+        since: As in `best_of`.
     """
-    mean, measured = history[-1]
-    missed = misses(targets, measured, rule)
-    asked = targets.model_dump(exclude_none=True)
-    if mean >= rule.level and not missed:
-        also = " and the measured targets are met" if asked else ""
-        return f"the critic's mean score {mean:.2f} reached {rule.level:.2f}{also}"
+    now, best = history[-1], best_of(history, rule, since)
+    if now.distance is not None and not now.missed:
+        return "the measured targets are met"
+    if now.distance is None and now.score >= rule.level:
+        return f"the critic's mean score {now.score:.2f} reached {rule.level:.2f}"
+    held = history[best]
     if len(history) >= rounds:
-        left = f"; still off target: {', '.join(missed)}" if missed else ""
-        return f"the bound of {rounds} round{'s' * (rounds != 1)} was reached{left}"
-    if len(history) > 1:
-        before, was = history[-2]
-        closer = _total(targets, measured, rule) < _total(targets, was, rule)
-        if mean < before + rule.min_gain and not closer:
-            return (
-                f"no improvement: mean score {before:.2f} before, {mean:.2f} now, "
-                "and the measured targets no closer"
-            )
+        missed = f"; still off target: {', '.join(held.missed)}" if held.missed else ""
+        kept = "" if best == len(history) - 1 else f"; version {best} is the best"
+        return f"the bound of {rounds} round{'s' * (rounds != 1)} was reached{missed}{kept}"
+    if len(history) - 1 - best >= rule.patience:
+        how = (
+            f"with mean score {held.score:.2f}"
+            if held.distance is None
+            else f"{held.distance:.2f} tolerances from its targets"
+        )
+        return f"no improvement in {rule.patience} rounds: version {best} is still the best, {how}"
     return ""
 
 
@@ -206,69 +252,40 @@ _NAMES: Mapping[str, str] = {
 _UNMEASURED: Mapping[str, Miss] = {
     "solid_fraction": Miss("The solid fraction could not be measured.", ""),
     "direction_deg": Miss(
-        "No main direction, wanted {wanted:.0f} degrees: draw parallel lines.",
+        "No dominant direction, wanted {wanted:.0f} degrees; draw parallel lines.",
         "All lines run parallel, {wanted:.0f} degrees from the horizontal.",
     ),
     "spacing_px": Miss(
-        "No regular spacing, wanted {wanted:.0f} px: repeat the lines evenly.",
+        "No regular spacing, wanted about {wanted:.0f} px; repeat the lines evenly.",
         "The lines repeat at even gaps.",
     ),
 }
+_MISSED: Mapping[str, str] = {
+    "solid_fraction": "Measured solid fraction {got:.2f}, wanted about {wanted:.2f}; ",
+    "direction_deg": "Dominant direction {got:.0f} degrees, wanted {wanted:.0f} degrees; ",
+    "spacing_px": "Measured spacing {got:.0f} px, wanted about {wanted:.0f}; ",
+}
+"""What was measured and wanted, as the feedback the engineer was trained on puts it."""
 _CHANGES: Mapping[str, tuple[Miss, Miss]] = {
     "solid_fraction": (
-        Miss(
-            "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thinner and gaps wider.",
-            "Thin lines with wide open gaps between them.",
-        ),
-        Miss(
-            "Solid fraction {got:.2f}, wanted {wanted:.2f}: make lines thicker and gaps smaller.",
-            "Thick lines with narrow gaps between them.",
-        ),
+        Miss("make lines thinner and gaps wider.", "Thin lines with wide open gaps between them."),
+        Miss("make lines thicker and gaps smaller.", "Thick lines with narrow gaps between them."),
     ),
     "direction_deg": (
         Miss(
-            "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them clockwise.",
-            "All lines run {wanted:.0f} degrees from the horizontal.",
+            "turn the lines clockwise.", "All lines run {wanted:.0f} degrees from the horizontal."
         ),
         Miss(
-            "Lines run at {got:.0f} degrees, wanted {wanted:.0f}: turn them anticlockwise.",
+            "turn the lines anticlockwise.",
             "All lines run {wanted:.0f} degrees from the horizontal.",
         ),
     ),
     "spacing_px": (
-        Miss(
-            "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines closer together.",
-            "The lines are set close together.",
-        ),
-        Miss(
-            "Spacing {got:.0f} px, wanted {wanted:.0f}: set the lines further apart.",
-            "The lines are set far apart.",
-        ),
+        Miss("set the lines closer together.", "The lines are set close together."),
+        Miss("set the lines further apart.", "The lines are set far apart."),
     ),
 }
 """What to do if the measurement is above, and if it is below, the target."""
-
-
-def _distance(name: str, wanted: float, got: float, rule: StopRule) -> float:
-    """Return the distance from a target in tolerances, so that 1 is just met."""
-    if name == "direction_deg":
-        return abs(_turn(wanted, got)) / rule.direction_deg
-    if name == "spacing_px":
-        return abs(wanted - got) / wanted / rule.spacing
-    return abs(wanted - got) / rule.solid_fraction
-
-
-def _turn(wanted: float, got: float) -> float:
-    """Return the shortest turn of a line to the wanted direction, anticlockwise in degrees."""
-    return (wanted - got + 90) % 180 - 90
-
-
-def _total(targets: Targets, measured: Mapping[str, float | None], rule: StopRule) -> float:
-    """Return the sum of distances; a target that could not be measured counts 10."""
-    return sum(
-        10.0 if (got := measured.get(name)) is None else _distance(name, wanted, got, rule)
-        for name, wanted in targets.model_dump(exclude_none=True).items()
-    )
 
 
 def _mean_direction(degrees: Sequence[float | None]) -> float | None:

@@ -24,7 +24,7 @@ from agents.roles import Form, Team
 from agents.voice import Voice
 from orbweave.records import PhraseOrigin, Scale
 
-__all__ = ["AVOID", "Draft", "note_of", "origins_of", "revise", "write"]
+__all__ = ["AVOID", "Draft", "choose_family", "note_of", "origins_of", "revise", "write"]
 
 AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
@@ -129,6 +129,27 @@ async def revise(
     if note:
         voice.remark(f"\n({note})\n")
     return last._replace(prompt=f"{prompt or last.prompt} {added}".strip(), note=note)
+
+
+async def choose_family(
+    voice: Voice, team: Team, fields: Mapping[str, str], near: Mapping[str, str]
+) -> str | None:
+    """Return the family of motifs that the notes make most likely; None if there is no choice.
+
+    A model that only weighs given options cannot name a motif that does not exist.
+
+    Args:
+        voice: The engineer's model.
+        team: Supplies the form `prompt`.
+        fields: concept, scale and notes.
+        near: Families and what one sees of each, as a prompt might begin.
+    """
+    if len(near) < 2:
+        return next(iter(near), None)
+    gains = await _gains(voice, team.prompt, fields, list(near.values()))
+    # Per word, for longer descriptions gain and lose more.
+    per_word = [g / len(seen.split()) for g, seen in zip(gains, near.values(), strict=True)]
+    return list(near)[per_word.index(max(per_word))]
 
 
 def origins_of(prompt: str, said: Mapping[int, str]) -> tuple[PhraseOrigin, ...]:
@@ -253,9 +274,16 @@ async def _chosen(
     voice: Voice, form: Form, fields: Mapping[str, str], options: Sequence[str], seed: int
 ) -> str:
     """Draw an option by how much likelier the notes make it than an empty question does."""
+    gains = await _gains(voice, form, fields, options)
+    weights = [math.exp(gain - max(gains)) for gain in gains]
+    return random.Random(seed).choices(options, weights)[0]
+
+
+async def _gains(
+    voice: Voice, form: Form, fields: Mapping[str, str], options: Sequence[str]
+) -> list[float]:
+    """Return by how much likelier the notes make each option than an empty question does."""
     nothing = {**fields, "concept": "a design", "notes": "- none"}
     asked = await voice.weigh(form.messages(fields), options)
     prior = await voice.weigh(form.messages(nothing), options)
-    gains = [a - p for a, p in zip(asked, prior, strict=True)]
-    weights = [math.exp(gain - max(gains)) for gain in gains]
-    return random.Random(seed).choices(options, weights)[0]
+    return [a - p for a, p in zip(asked, prior, strict=True)]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from orbweave.errors import UsageError, shown
 from orbweave.records import Citation, Critique, ImagePrompt, Measurement, Picture, Turn
 
 __all__ = [
@@ -17,6 +23,8 @@ __all__ = [
     "Stopped",
     "TurnEnded",
     "TurnStarted",
+    "event_from_json",
+    "event_to_json",
 ]
 
 
@@ -103,3 +111,31 @@ Event = (
     | Critiqued
     | Stopped
 )
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """Return an event as JSON values: its fields, and `kind`, its name."""
+    fields: dict[str, Any] = _adapters()[type(event).__name__].dump_python(event, mode="json")
+    return {"kind": type(event).__name__, **fields}
+
+
+def event_from_json(data: Mapping[str, Any]) -> Event:
+    """Return the event that `event_to_json` wrote.
+
+    Raises:
+        UsageError: it is none.
+    """
+    fields = {name: value for name, value in data.items() if name != "kind"}
+    adapter = _adapters().get(str(data.get("kind")))
+    if adapter is None:
+        raise UsageError(f"wanted an event, got {shown(dict(data))}; use a recording of Orbweave's")
+    try:
+        event: Event = adapter.validate_python(fields)
+    except ValidationError as err:
+        raise UsageError(f"wanted an event, got {shown(dict(data))}; {err}") from err
+    return event
+
+
+@cache
+def _adapters() -> dict[str, TypeAdapter[Any]]:
+    return {kind.__name__: TypeAdapter(kind) for kind in get_args(Event)}

@@ -27,6 +27,22 @@ _NEAR_COPY = 0.5
 """Share of five-word runs taken from an example above which a text counts as its echo."""
 _LOOPS = ((3, 3), (5, 2))
 """(length of a run of words, how often it makes a loop)."""
+_ENGLISH = frozenset(
+    "the of and a an in to with on is are at from by for as each that which into its it or be "
+    "not this these their between".split()
+)
+_FOREIGN = frozenset(
+    "le la les des du et une dans sur par pour avec qui que est sont au aux "
+    "der das und mit ein eine einer von dem den im auf ist sind zu sich wie durch "
+    "el los las una con en por del como y es se lo su para "
+    "il gli di che per nel della sono delle o os um uma no na dos das com ao "
+    "het een van en op met voor och att med av som på ett".split()
+)
+"""The commonest small words of seven other languages written in Latin letters."""
+_MIN_FOREIGN = 3
+"""Fewer small words say nothing: English has some of the same letters."""
+_STRANGE_LETTERS = 0.3
+"""Share of letters of another script above which a text is in another language."""
 
 
 def faults_of(
@@ -46,6 +62,8 @@ def faults_of(
         faults.append("talk about the task")
     if _MARKUP.search(text):
         faults.append("markup")
+    if _is_foreign(text, words):
+        faults.append("another language")
     if _loops(words):
         faults.append("repetition")
     if any(_echoes(words, example) for example in echo_of):
@@ -55,6 +73,17 @@ def faults_of(
     if len(words) > max_words:
         faults.append(f"too long: {len(words)} words")
     return tuple(faults)
+
+
+def _is_foreign(text: str, words: list[str]) -> bool:
+    """Whether a text is not in English, told by its script and by its small words."""
+    letters = [ord(c) for c in text if c.isalpha()]
+    # Beyond the Latin letters with their accents; Greek ones are symbols.
+    strange = sum(c > 0x24F and not 0x370 <= c < 0x400 for c in letters)
+    foreign, english = (sum(w in small for w in words) for small in (_FOREIGN, _ENGLISH))
+    return strange > _STRANGE_LETTERS * len(letters) or (
+        foreign >= _MIN_FOREIGN and foreign > english
+    )
 
 
 def _loops(words: list[str]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -133,17 +133,23 @@ class Palette(Record):
 
 
 class StopRule(Record):
-    """When a conversation is good enough, or not getting better."""
+    """When a conversation is good enough, or not getting better.
+
+    Tolerances are as tight as the measurements are accurate.
+    """
 
     level: Annotated[float, Field(ge=1.0, le=5.0)] = 4.2
-    """Mean critic's score at which to stop, if the measured targets are met too."""
+    """Mean critic's score at which to stop, where there is nothing to measure."""
     min_gain: Annotated[float, Field(ge=0.0)] = 0.05
-    """A smaller rise of the mean score counts as none."""
-    solid_fraction: float = 0.08
+    """A smaller fall of the distance to the targets, in tolerances, or rise of the mean score
+    counts as none."""
+    patience: Annotated[int, Field(ge=1)] = 2
+    """Rounds without a gain after which to stop."""
+    solid_fraction: Annotated[float, Field(gt=0.0)] = 0.02
     """Tolerated distance from the target, absolute."""
-    direction_deg: float = 15.0
+    direction_deg: Annotated[float, Field(gt=0.0)] = 3.0
     """Tolerated distance from the target in degrees."""
-    spacing: float = 0.2
+    spacing: Annotated[float, Field(gt=0.0)] = 0.05
     """Tolerated distance from the target, relative."""
 
 
@@ -151,12 +157,20 @@ class Team(Record):
     """Everything about a team that is words and numbers."""
 
     name: str
-    experts: Annotated[tuple[Expert, ...], Field(min_length=1)]
+    scale: Scale | None = None
+    """The scale it works at, whatever the brief says; None takes the brief's."""
+    experts: tuple[Expert, ...]
+    """None of them is a team of one: the engineer writes from the concept alone."""
+    most_rounds: Annotated[int, Field(ge=1)] | None = None
+    """Prompt versions at most, however many are asked for."""
     facts_each: Annotated[int, Field(ge=1, le=8)] = 3
     """Facts each expert is given."""
     grounding: Annotated[float, Field(ge=0.0, le=1.0)] = 0.7
     """Share of an expert sentence's words that its fact or the concept must hold; a smaller
     share is taken for straying. A large model may be given more room, e.g. 0.4."""
+    turn_limit_s: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds a turn may take; a speaker who is not done by then ends the run. Chosen by us: ten
+    times what a turn of the embedded model takes on two busy cores."""
     engineer_model: str = "base"
     critic_model: str = "base"
     principle: Form
@@ -215,6 +229,38 @@ def load_team(source: str | Path = "default") -> Team:
         known = ", ".join(sorted(p.stem for p in TEAMS.glob("*.yaml")))
         raise UsageError(f"wanted a team, found no {shown(source)}; use a YAML file or: {known}")
     try:
-        return Team.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (ValidationError, yaml.YAMLError) as err:
+        return Team.model_validate(_content(path))
+    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as err:
         raise UsageError(f"wanted a team in {shown(path)}; {err}") from err
+
+
+def _content(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return what a team file says, laid over the team it is `like`.
+
+    That is another file beside it or a shipped team, by name. Mappings are merged key by key;
+    lists and values are replaced.
+    """
+    content = yaml.safe_load(path.read_text("utf-8"))
+    if not isinstance(content, dict):
+        raise UsageError(f"wanted a team in {shown(path)}, got no mapping of names to values")
+    like = content.pop("like", None)
+    if like is None:
+        return content
+    places = [folder / f"{like}.yaml" for folder in (path.parent, TEAMS)]
+    parent = next((p for p in places if p.is_file() and p.resolve() != path.resolve()), None)
+    if parent is None or Path(str(like)).name != like:
+        raise UsageError(
+            f"wanted the team that {shown(path)} is like, found no {shown(like)}; "
+            "name a YAML file beside it, without its ending, or a shipped team"
+        )
+    if parent.resolve() in heirs:
+        raise UsageError(f"wanted a first team, but {shown(path)} and {shown(parent)} are alike")
+    return _laid_over(_content(parent, (*heirs, path.resolve())), content)
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(merged.get(key), dict) and isinstance(value, dict)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged

@@ -21,9 +21,11 @@ __all__ = [
     "LIGHTS",
     "MAX_CONCEPT_CHARS",
     "SCALES",
+    "Anatomy",
     "Brief",
     "Citation",
     "Combination",
+    "Connectivity",
     "Critique",
     "Design",
     "Domain",
@@ -31,11 +33,15 @@ __all__ = [
     "Light",
     "Measurement",
     "Motif",
+    "Order",
     "PhraseOrigin",
     "Picture",
     "RenderRequest",
     "Scale",
+    "Sizes",
+    "Skeleton",
     "Structure",
+    "Symmetry",
     "Targets",
     "Turn",
     "clean_concept",
@@ -196,7 +202,15 @@ class ImagePrompt(Record):
     prompt: str
     negative_prompt: str = ""
     structure: Structure | None = None
+    strength: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Render strength the measurements led to; None leaves what was asked for."""
     targets: Targets = Targets()
+    """What its pictures should measure: what the brief wants and else what the structure of
+    the first version measures as it is drawn."""
+    revises: Annotated[int, Field(ge=0)] | None = None
+    """Version it was made from, the best until then; None for a first one."""
+    changes: tuple[str, ...] = ()
+    """What was changed in the structure seed against that version, a sentence each."""
     origins: tuple[PhraseOrigin, ...] = ()
     turn: int | None = None
     """Index of the turn that wrote it; None for a prompt typed by a person."""
@@ -208,7 +222,16 @@ class RenderRequest(Record):
     prompt: str
     negative_prompt: str = ""
     model: str = "loom"
-    """A catalogue name, a diffusers folder or `org/name`."""
+    """A catalogue name, a diffusers folder, `org/name` or a single `.safetensors` checkpoint."""
+    adapters: tuple[tuple[str, Annotated[float, Field(ge=-4.0, le=4.0)]], ...] = ()
+    """LoRA adapters and their weights: a file, a folder, `org/name` or `org/name/file`."""
+    control: str | None = None
+    """A ControlNet that is given the structure: a folder or `org/name`; None takes the one in
+    the model's folder, if there is one."""
+    control_scale: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
+    """How strongly a ControlNet holds the geometry; 0 leaves it out."""
+    tile: bool = False
+    """Whether the picture shall continue itself across its edges."""
     structure: Structure | None = None
     strength: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
     """Share of the denoising done on the structure seed; near 0 copies it, 1 leaves nothing of
@@ -219,7 +242,7 @@ class RenderRequest(Record):
     guidance: Annotated[float, Field(ge=0.0, le=50.0)] = 3.0
     width: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
     height: Annotated[int, Field(ge=64, le=4096, multiple_of=8)] = 256
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] = (0,)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**64)], ...], Field(min_length=1)] = (0,)
     """One seed per picture; picture 3 of 4 can be made again alone."""
 
 
@@ -237,6 +260,92 @@ class Picture(Record):
     """With `seeds` holding just this picture's seed."""
 
 
+class Sizes(Record):
+    """How thick or wide one phase is: local thickness, each pixel of the phase counted once."""
+
+    mean_px: float
+    median_px: float
+    p10_px: float
+    p90_px: float
+
+
+class Connectivity(Record):
+    """How one phase, solid or void, hangs together."""
+
+    n_parts: int
+    largest_share: Fraction
+    """Share of the phase's pixels in its largest part."""
+    percolates_across: bool
+    """Whether one part reaches from the left border to the right one."""
+    percolates_down: bool
+    """Whether one part reaches from the upper border to the lower one."""
+
+
+class Skeleton(Record):
+    """The middle lines of the solid as a graph."""
+
+    branch_points: int
+    end_points: int
+    segments: int
+    """Lines between branch points, end points and the border."""
+    mean_segment_px: float | None
+    median_segment_px: float | None
+    total_px: float
+
+
+class Order(Record):
+    """Whether the lines run in parallel or about a middle."""
+
+    parallel: Fraction
+    """Coherence of the structure tensor: 1 all lines parallel."""
+    radial: float
+    """1 all lines point to the middle, -1 all run round it, 0 neither or as many of both."""
+    polar: float
+    """1 every line points to the middle or runs round it, as in a web; 0 no order, as parallels."""
+    centre: tuple[float, float] | None
+    """The middle in pixels (right, down) from the upper left corner."""
+
+
+class Symmetry(Record):
+    """Correlation of the picture with its mirrored or turned self; 1 equal, 0 unlike."""
+
+    mirror_left_right: float
+    mirror_up_down: float
+    half_turn: float
+    lattice_quarter_turn: float
+    """Of the autocorrelation, so of the arrangement and not of each element: 1 a square lattice."""
+    lattice_sixth_turn: float
+    """Of the autocorrelation: 1 a hexagonal lattice."""
+
+
+class Anatomy(Record):
+    """The slower half of a measurement: sizes, connections, skeleton, order."""
+
+    pores: Sizes | None
+    """Local width of the void; None if there is none."""
+    struts: Sizes | None
+    """Local thickness of the solid; None if there is none."""
+    solid: Connectivity
+    """8-connected: pixels that touch at a corner hang together."""
+    void: Connectivity
+    """4-connected."""
+    euler_number: int
+    """Solid parts minus the holes in them."""
+    skeleton: Skeleton
+    order: Order
+    repeat_px: float | None
+    """Shortest shift that brings the picture back onto itself: the lattice constant."""
+    repeat_deg: float | None
+    """Direction of that shift, [0, 180) anticlockwise from horizontal."""
+    periodicity: Fraction
+    """Autocorrelation at that shift: 1 a perfect lattice, 0 none."""
+    spacing_across_px: float | None
+    """Dominant period across the main direction (without one, up and down)."""
+    spacing_along_px: float | None
+    """Dominant period along the main direction (without one, left to right)."""
+    symmetry: Symmetry
+
+
 class Measurement(Record):
     """Image statistics of one picture; not properties of a material."""
 
@@ -252,6 +361,20 @@ class Measurement(Record):
     """Dominant period of the power spectrum in pixels; None if there is none."""
     contrast: float
     """Standard deviation of luminance over its range, in [0, 0.5]."""
+    threshold: Fraction | None = None
+    """Luma that parts solid from void; None in a constant picture."""
+    solid_side: Literal["bright", "dark"] | None = None
+    """Which side of the threshold counts as solid."""
+    solid_fraction_band: tuple[Fraction, Fraction] | None = None
+    """Solid fraction if the threshold moves by 5 % of the luma range: how firm the number is."""
+    directions_deg: tuple[float, ...] = ()
+    """Up to three dominant line directions, the strongest first."""
+    spacings_px: tuple[float, ...] = ()
+    """Up to three periods of the power spectrum, the strongest first."""
+    anatomy: Anatomy | None = None
+    """Only in a full measurement."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of the file: transparent, animated, one flat tone."""
 
 
 class Critique(Record):
@@ -262,6 +385,9 @@ class Critique(Record):
     advice: str
     wanted: Targets
     measured: dict[str, float | None]
+    distance: Annotated[float, Field(ge=0.0)] | None = None
+    """How far the pictures are from what was wanted, in tolerances, see
+    `agents.targets.distance`; None if nothing was."""
     prompt_version: int
     turn: int
 
@@ -278,6 +404,9 @@ class Design(Record):
     pictures: tuple[Picture, ...]
     measurements: tuple[Measurement, ...]
     critiques: tuple[Critique, ...]
+    best_version: Annotated[int, Field(ge=0)] | None = None
+    """The version that is the result: nearest to its targets, or best judged where it has
+    none; None in older records and before any critique, where it is the last one."""
     stop_reason: str
     timings_s: dict[str, float]
     """Wall time per phase; not part of what a seed repeats."""

@@ -8,6 +8,10 @@ The folder appears whole or not at all:
     images/               the pictures, and seed-structure-N.png: the bare geometry of version N
     measurements.json     image statistics
     report.html           all of it on one page
+    state.json            the conversation step by step, to branch off or to change a turn
+
+Until then it may lie in a folder of its own, from which it goes on after a restart; see
+`ui.unfinished`.
 """
 
 from __future__ import annotations
@@ -16,25 +20,28 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.embedding import Embed
 from agents.events import Event, RenderStep
 from agents.generation import Engine
-from merging.build import resolve_model
 from orbweave.errors import Cancelled, UsageError
 from orbweave.files import build_folder, write_text
 from orbweave.records import Brief, Design, ImagePrompt, Measurement, Picture, Structure
 from ui.environment import environment, peak_memory_mb
+from ui.geometry import DrawnGeometry
 from ui.rendering import Chooser, Renderer, RenderSettings, consecutive, in_thread
 from ui.target import check_target
+from ui.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from agents.conversation import Conversation
     from agents.roles import Team
+    from agents.state import State
+    from imagegen.measure import SolidSide
 
 __all__ = ["Order", "Workshop", "design", "is_design", "workshop"]
 
@@ -73,7 +80,8 @@ class Workshop:
     open_knowledge: Callable[[], Any]
     team: Team
     renderer: Renderer
-    measure: Callable[[Path], Measurement]
+    measure: Callable[..., Measurement]
+    """By a picture's file; `solid` says on which side of the threshold its material lies."""
     note: Callable[[str], None] = lambda text: None
     """Told what is being waited for."""
     lends_engines: bool = False
@@ -88,19 +96,17 @@ def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
         embed: Texts to unit vectors, for the search of facts.
     """
     note("starting")
+    from agents.engines import Engines
     from agents.knowledge import load_knowledge
     from agents.roles import load_team
     from agents.team import converse
     from imagegen.measure import measure
     from imagegen.pipeline import Renderer
 
-    def open_engine(model: str) -> Engine:
-        folder = resolve_model(model, note)  # before torch: a wrong name is told at once
-        from agents.engine import TransformersEngine
-
-        return TransformersEngine(folder, model)
-
-    return Workshop(converse, open_engine, load_knowledge, load_team(), Renderer(), measure, note)
+    team = load_team()
+    # A lone adapter is quicker merged into its model; several share the model's memory.
+    engines = Engines(note, share=len(team.models) > 1)
+    return Workshop(converse, engines.open, load_knowledge, team, Renderer(), measure, note)
 
 
 @dataclass
@@ -127,6 +133,7 @@ def design(
     on_event: Callable[[Event], None],
     force: bool = False,
     cancelled: Callable[[], bool] = lambda: False,
+    unfinished: Unfinished | None = None,
 ) -> Design:
     """Run one design and write its folder; return the record.
 
@@ -137,19 +144,42 @@ def design(
         on_event: Hears what happens.
         force: Replace an earlier design.
         cancelled: Asked every `ASK_S` seconds while the team talks and draws.
+        unfinished: Where it is kept if it is broken off, and what there is of it already; None
+            keeps nothing.
 
     Raises:
         OutputError: the folder exists and `force` is off, is no design, or cannot be written.
-        Cancelled: `cancelled` said so. Nothing is left behind, as on any error.
+        Cancelled: `cancelled` said so. Nothing is left behind, as on any error, but what is
+            kept as unfinished.
         OrbweaveError: a model is missing or failed.
     """
     check_target(target, force=force, is_ours=is_design)
-    with build_folder(target, force=force) as folder:
-        run = _Run(order, folder, workshop, on_event)
+    with ExitStack() as stack:
+        if unfinished is None:
+            folder = stack.enter_context(build_folder(target, force=force))
+            run = _Run(order, folder, workshop, on_event)
+        else:
+            folder = stack.enter_context(unfinished.working(force=force))
+            hear = stack.enter_context(_recorded(folder, on_event))
+            run = _Run(order, folder, workshop, hear, state=unfinished.state)
         run.open()
         record = asyncio.run(_unless(cancelled, run.weave()))
         write_record(record, folder)
     return record
+
+
+@contextmanager
+def _recorded(folder: Path, on_event: Callable[[Event], None]) -> Iterator[Callable[[Event], None]]:
+    """Yield a listener that records what it hears, and hands it on."""
+    from agents.recording import RECORDING_FILE, Recorder
+
+    with Recorder(folder / RECORDING_FILE) as record:
+
+        def hear(event: Event) -> None:
+            record(event)
+            on_event(event)
+
+        yield hear
 
 
 def is_design(folder: Path) -> bool:
@@ -179,6 +209,8 @@ class _Run:
     folder: Path
     workshop: Workshop
     on_event: Callable[[Event], None]
+    state: State | None = None
+    """As far as the conversation has come; None at its beginning."""
     clock: _Stopwatch = field(default_factory=_Stopwatch)
     knowledge: Any = None
     engines: dict[str, Engine] = field(default_factory=dict)
@@ -195,7 +227,8 @@ class _Run:
         with self.clock.phase("facts"):
             self.knowledge = self.workshop.open_knowledge()
         with self.clock.phase("language model"):
-            for model in models_of(self.workshop.team, self.order.model):
+            models = models_of(self.workshop.team, self.order.model)
+            for model in self.state.models if self.state else models:
                 self.workshop.note(f"loading the language model {model}")
                 self.engines[model] = self.workshop.open_engine(model)
 
@@ -204,16 +237,7 @@ class _Run:
         order = self.order
         try:
             with self.clock.phase("conversation and pictures"):
-                conversation = await self.workshop.converse(
-                    order.brief,
-                    engine_for=self.engines.__getitem__,
-                    knowledge=self.knowledge,
-                    structure_for=self.structure_for,
-                    render=self.render,
-                    rounds=order.rounds,
-                    on_event=self.on_event,
-                    team=team_with(self.workshop.team, order.model),
-                )
+                conversation = await self._talk()
         finally:
             if not self.workshop.lends_engines:
                 for engine in self.engines.values():
@@ -226,15 +250,57 @@ class _Run:
             pictures=conversation.pictures,
             measurements=conversation.measurements,
             critiques=conversation.critiques,
+            best_version=conversation.best_version,
             stop_reason=conversation.stop_reason,
             timings_s=self.clock.seconds,
             environment=environment() | {"peak memory": f"{peak_memory_mb():.0f} MB"},
         )
 
-    def structure_for(self, prompt: str, seed: int) -> Structure | None:
-        """Return the geometry for a prompt, as `--structure` said; the concept counts too."""
-        with self.clock.phase("structure"):
-            return self.order.structure(f"{self.order.brief.concept}. {prompt}", seed)
+    async def _talk(self) -> Conversation:
+        """Let the team talk, from the beginning or from where it stopped."""
+        parts: dict[str, Any] = {
+            "engine_for": self.engines.__getitem__,
+            "knowledge": self.knowledge,
+            "structure_for": self.geometry(),
+            "render": self.render,
+            "on_event": self.on_event,
+            "keep": self._keep,
+        }
+        if self.state is None:
+            team = team_with(self.workshop.team, self.order.model)
+            brief, rounds = self.order.brief, self.order.rounds
+            return await self.workshop.converse(brief, rounds=rounds, team=team, **parts)
+        from agents.conversation import conversation_of
+        from agents.team import resume
+
+        return conversation_of(await resume(self.state, **parts))
+
+    def _keep(self, state: State) -> None:
+        from agents.state import STATE_FILE, write_state
+
+        self.state = state
+        write_state(state, self.folder / STATE_FILE)
+
+    def _name(self, version: int) -> str:
+        """Return a name for a version's pictures that none of an earlier try has."""
+        taken = {picture.path for picture in self.state.pictures} if self.state else set()
+        name, count = f"v{version}", 1
+        while any(path.startswith(f"images/{name}-seed-") for path in taken):
+            count += 1
+            name = f"v{version}-{count}"
+        return name
+
+    def geometry(self) -> DrawnGeometry:
+        """Return how structure seeds come about, as `--structure` said."""
+        settings = self.order.settings
+        request = settings.request("for its size and strength", "", None, (0,))
+        return DrawnGeometry(
+            self.order.structure,
+            self.order.brief.concept,
+            (request.width, request.height),
+            request.strength,
+            lambda: self.clock.phase("structure"),
+        )
 
     async def render(
         self, prompt: ImagePrompt, version: int
@@ -242,7 +308,8 @@ class _Run:
         """Draw and measure the pictures of one prompt version."""
         order = self.order
         seeds = consecutive(order.brief.seed, order.n_images)
-        request = order.settings.request(
+        strength = prompt.strength or order.settings.strength
+        request = replace(order.settings, strength=strength).request(
             prompt.prompt, prompt.negative_prompt, prompt.structure, seeds
         )
         images = self.folder / "images"
@@ -254,7 +321,7 @@ class _Run:
                 lambda cancelled: self.workshop.renderer.render(
                     request,
                     images,
-                    name=f"v{version}-seed-{{seed}}",
+                    name=f"{self._name(version)}-seed-{{seed}}",
                     on_step=on_step,
                     cancelled=cancelled,
                     save_seed_picture=images / f"seed-structure-{version}.png",
@@ -282,9 +349,18 @@ class _Run:
             file = Path(picture.path)
             path = file.relative_to(self.folder).as_posix()
             pictures.append(picture.model_copy(update={"path": path, "prompt_version": version}))
-            measured = self.workshop.measure(file)
+            measured = self.workshop.measure(file, solid=_solid_side(picture.request.structure))
             measurements.append(measured.model_copy(update={"picture": path}))
         return tuple(pictures), tuple(measurements)
+
+
+def _solid_side(structure: Structure | None) -> SolidSide:
+    """Return where the material lies in a structure's colours; else the measurement guesses."""
+    if structure is None:
+        return "auto"
+    from imagegen.measure import solid_side_of
+
+    return solid_side_of(structure.look)
 
 
 def team_with(team: Team, model: str | None) -> Team:

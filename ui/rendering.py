@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +17,7 @@ from orbweave.records import Picture, RenderRequest, Structure
 
 __all__ = [
     "Chooser",
+    "Nearest",
     "RenderSettings",
     "Renderer",
     "chooser_for",
@@ -68,17 +68,26 @@ class RenderSettings:
     guidance: float | None = None
     size_px: tuple[int, int] | None = None
     """(width, height)."""
+    adapters: tuple[tuple[str, float], ...] = ()
+    """Image adapters and their weights, beside those of a preset."""
+    control: str | None = None
+    """A ControlNet for the geometry."""
+    control_scale: float | None = None
+    tile: bool = False
 
     def request(
         self, prompt: str, negative: str, structure: Structure | None, seeds: Sequence[int]
     ) -> RenderRequest:
-        """Return the request for these words.
+        """Return the request for these words; what is not set follows the model's preset.
 
         Raises:
             UsageError: a value lies outside what a `RenderRequest` allows.
         """
         from pydantic import ValidationError
 
+        from imagegen.presets import preset
+
+        usual = preset(self.model)
         width, height = self.size_px or (None, None)
         given: dict[str, Any] = {
             "strength": self.strength,
@@ -87,15 +96,18 @@ class RenderSettings:
             "guidance": self.guidance,
             "width": width,
             "height": height,
+            "control": self.control,
+            "control_scale": self.control_scale,
         }
-        given = {name: value for name, value in given.items() if value is not None}
+        given = usual | {name: value for name, value in given.items() if value is not None}
+        given["adapters"] = (*map(tuple, usual.get("adapters", ())), *self.adapters)
         try:
             return RenderRequest(
                 prompt=prompt,
                 negative_prompt=negative,
-                model=self.model,
                 structure=structure,
                 seeds=tuple(seeds),
+                tile=self.tile,
                 **given,
             )
         except ValidationError as err:
@@ -105,6 +117,20 @@ class RenderSettings:
                 f"wanted a {where} that can be rendered, got {shown(first['input'])}: "
                 f"{first['msg'].lower()}"
             ) from err
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The chooser that goes by the words: motifs they name, else those most like them."""
+
+    embed: Embed
+    """Texts to unit vectors."""
+
+    def __call__(self, prompt: str, seed: int, first: str | None = None) -> Structure:
+        """Return the structure for a prompt; `first` is the family of its first motif."""
+        from imagegen.choose import choose_structure
+
+        return choose_structure(prompt, seed, self.embed, first)
 
 
 def consecutive(seed: int, n: int) -> tuple[int, ...]:
@@ -149,7 +175,7 @@ def chooser_for(source: str, embed: Embed) -> Chooser:
     if source == "none":
         return lambda prompt, seed: None
     if source == "auto":
-        return partial(_nearest, embed)
+        return Nearest(embed)
     structure = _read_structure(Path(source))
     return lambda prompt, seed: structure
 
@@ -191,12 +217,6 @@ async def in_thread(work: Callable[[Callable[[], bool]], T]) -> T:
         stop.set()
         thread.join(timeout=STOP_S)
         raise
-
-
-def _nearest(embed: Embed, prompt: str, seed: int) -> Structure:
-    from imagegen.choose import choose_structure
-
-    return choose_structure(prompt, seed, embed)
 
 
 def _read_structure(path: Path) -> Structure:

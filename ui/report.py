@@ -25,6 +25,7 @@ from orbweave.records import (
     Targets,
     Turn,
 )
+from ui.diff import Piece, word_diff
 
 __all__ = ["Segment", "marked", "render_report", "safe_link", "structure_in_words"]
 
@@ -50,6 +51,8 @@ class Version:
     pictures: list[tuple[Picture, Measurement | None, str]]
     """Picture, what it measures, its data URI."""
     critique: Critique | None
+    diff: tuple[Piece, ...]
+    """What changed in the words against the version it was made from; empty for a first one."""
     seed_picture: str
     """Data URI of the bare geometry; empty if the picture was not seeded."""
     structure: str
@@ -80,13 +83,20 @@ def render_report(design: Design, folder: Path) -> str:
     return environment.get_template(TEMPLATE).render(
         design=design,
         versions=versions,
-        last=versions[-1] if versions else None,
+        last=_result(versions, design.best_version),
         said=said,
         used=used,
         speakers={turn.index: turn.speaker for turn in design.turns},
         wanted=_wanted,
         number=_number,
     )
+
+
+def _result(versions: Sequence[Version], best: int | None) -> Version | None:
+    """Return the version the report begins with: the best one, else the last."""
+    if not versions:
+        return None
+    return versions[-1 if best is None or best >= len(versions) else best]
 
 
 def marked(text: str, marks: Mapping[str, tuple[str, str]]) -> list[Segment]:
@@ -143,9 +153,16 @@ def _version(design: Design, folder: Path, number: int) -> Version:
         segments=marked(prompt.prompt, marks),
         pictures=pictures,
         critique=next((c for c in design.critiques if c.prompt_version == number), None),
+        diff=_diff(design, prompt),
         seed_picture=_data_uri(seed_file) if structure and seed_file.is_file() else "",
         structure=structure_in_words(structure) if structure else "",
     )
+
+
+def _diff(design: Design, prompt: ImagePrompt) -> tuple[Piece, ...]:
+    if prompt.revises is None or prompt.revises >= len(design.prompts):
+        return ()
+    return word_diff(design.prompts[prompt.revises].prompt, prompt.prompt)
 
 
 def structure_in_words(structure: Structure) -> str:

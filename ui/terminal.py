@@ -41,6 +41,7 @@ from agents.events import (
     TurnStarted,
 )
 from orbweave.records import Brief, Citation, Measurement, Targets, Turn
+from ui.diff import word_diff
 
 __all__ = ["TerminalView", "plain"]
 
@@ -51,6 +52,8 @@ EXPERT_STYLES = {
     "composite": "medium_purple1",
 }
 DOUBT = "orange_red1"
+DIFF_STYLES = {"same": ("", ""), "removed": ("-", "red strike"), "added": ("+", "green")}
+"""Sign around the words, as `wdiff` sets them, and style of each kind of change."""
 ROLE_STYLES = {"expert": "cyan", "engineer": "dodger_blue1", "critic": "dark_orange"}
 # ZWNJ, ZWJ and the two direction marks: scripts and emoji need them, and they cannot
 # reorder more than their neighbours, as embeddings and overrides can.
@@ -110,6 +113,8 @@ class TerminalView:
     clock: Callable[[], float] = time.monotonic
     width: int | None = None
     _facts: dict[str, Citation] = field(default_factory=dict)
+    _prompts: dict[int, str] = field(default_factory=dict)
+    """Prompt texts by version, to show what a revision changed."""
     _running: dict[int, _Running] = field(default_factory=dict)
     _note: str = ""
     _steps: tuple[int, int] | None = None
@@ -170,7 +175,9 @@ class TerminalView:
                 self._running.pop(event.turn.index, None)
                 self.console.print(self._block(event.turn))
             case Prompted():
-                self.console.print(_prompt_panel(event))
+                self._prompts[event.version] = event.prompt.prompt
+                before = self._prompts.get(-1 if (n := event.prompt.revises) is None else n)
+                self.console.print(_prompt_panel(event, before))
             case RenderStep():
                 self._note = ""
                 self._steps = (event.step, event.total)
@@ -281,9 +288,11 @@ def _short(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
-def _prompt_panel(event: Prompted) -> RenderableType:
+def _prompt_panel(event: Prompted, before: str | None) -> RenderableType:
+    """Return a prompt, with the words that a revision added and removed if it is one."""
     prompt = event.prompt
-    rows = [Text(plain(prompt.prompt))]
+    rows = [Text(plain(prompt.prompt)) if before is None else _diff(before, prompt.prompt)]
+    rows += [Text(f"changed: {plain(change)}", style="dim") for change in prompt.changes]
     if prompt.negative_prompt:
         rows.append(Text(f"not: {plain(prompt.negative_prompt)}", style="dim"))
     if prompt.structure is not None:
@@ -302,6 +311,17 @@ def _prompt_panel(event: Prompted) -> RenderableType:
         ),
         (1, 0, 0, 0),
     )
+
+
+def _diff(before: str, now: str) -> Text:
+    """Return the words of both versions; signs say what colours say, for logs and for all eyes."""
+    text = Text()
+    for piece in word_diff(plain(before), plain(now)):
+        sign, style = DIFF_STYLES[piece.change]
+        shown = f"[{sign}{piece.text}{sign}]" if sign else piece.text
+        text.append(shown, style).append(" ")
+    text.rstrip()
+    return text
 
 
 def _structure(prompt_or_none: object) -> str:
@@ -365,6 +385,8 @@ def _scores(event: Critiqued) -> RenderableType:
         got = critique.measured.get(name)
         shown = "nothing measurable" if got is None else f"{got:.2f}"
         rows.append(Text(f"  {name}: wanted {aim:.2f}, measured {shown}", style="dim"))
+    if critique.distance is not None:
+        rows.append(Text(f"  distance to targets: {critique.distance:.2f} tolerances", style="dim"))
     return Group(*rows)
 
 

@@ -12,15 +12,81 @@ from agents.faults import faults_of
 from agents.generation import Message
 from agents.roles import TEAMS, Example, Form, load_team
 from orbweave.errors import UsageError
-from orbweave.records import DOMAINS
+from orbweave.records import DOMAINS, SCALES, Scale
 
 _FORMS = ("principle", "look", "prompt", "revision", "critique")
 
 
-def test_every_shipped_team_loads_and_has_an_expert_per_domain() -> None:
-    teams = [load_team(path) for path in sorted(TEAMS.rglob("*.yaml"))]
-    assert len(teams) == 1
-    assert {expert.domain for expert in teams[0].experts} == set(DOMAINS)
+def test_every_shipped_team_loads_and_has_an_expert_per_domain_or_none() -> None:
+    teams = {path.stem: load_team(path) for path in sorted(TEAMS.rglob("*.yaml"))}
+    assert teams.keys() == {"default", "single", *SCALES}
+    assert all(team.name == name for name, team in teams.items())
+    assert teams.pop("single").experts == ()
+    assert all({e.domain for e in team.experts} == set(DOMAINS) for team in teams.values())
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_each_scale_has_a_team_that_asks_trained_models_in_the_words_of_the_default_one(
+    scale: Scale,
+) -> None:
+    team, default = load_team(scale).without_examples(), load_team().without_examples()
+    assert team.scale == scale
+    assert team.palette.colours != default.palette.colours
+    assert all(getattr(team, name) == getattr(default, name) for name in _FORMS)
+    assert team.experts == default.experts
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_scales_worked_example_passes_the_check_a_model_must_pass(scale: Scale) -> None:
+    for example in load_team(scale).prompt.examples:
+        paragraph = example.reply.splitlines()[1].removeprefix("Prompt: ")
+        assert faults_of(paragraph, min_words=30, max_words=90) == ()
+
+
+def test_the_single_agent_is_one_untuned_model_without_examples_facts_or_loop() -> None:
+    team = load_team("single")
+    assert team.models == ("base",)
+    assert (team.prompt.examples, team.most_rounds, team.trained) == ((), 1, ())
+    assert "materials scientist" in team.prompt.system
+
+
+def test_a_team_is_laid_over_the_one_it_is_like(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("like: urban\nname: mine\nprompt: {tries: 5}\n", "utf-8")
+    team, urban = load_team(path), load_team("urban")
+    assert (team.name, team.prompt.tries) == ("mine", 5)
+    assert team.prompt.model_copy(update={"tries": urban.prompt.tries}) == urban.prompt
+    assert team.model_copy(update={"name": "urban", "prompt": urban.prompt}) == urban
+
+
+def test_a_team_may_be_like_one_beside_it_that_replaces_a_shipped_name(tmp_path: Path) -> None:
+    (tmp_path / "default.yaml").write_text("like: default\nname: ours\nfacts_each: 5\n", "utf-8")
+    (tmp_path / "mine.yaml").write_text("like: default\nname: mine\n", "utf-8")
+    assert load_team(tmp_path / "default.yaml").facts_each == 5
+    assert load_team(tmp_path / "mine.yaml").facts_each == 5
+
+
+@pytest.mark.parametrize("like", ["nobody", "../default", "[default]"])
+def test_a_team_like_no_other_is_an_error(tmp_path: Path, like: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"like: {like}\nname: mine\n", "utf-8")
+    with pytest.raises(UsageError, match="is like, found no "):
+        load_team(path)
+
+
+def test_teams_that_are_like_each_other_are_an_error(tmp_path: Path) -> None:
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.yaml").write_text(f"like: {other}\nname: {one}\n", "utf-8")
+    with pytest.raises(UsageError, match="are alike"):
+        load_team(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "\xff\xfe"])
+def test_a_file_that_is_no_mapping_is_no_team(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match="wanted a team in"):
+        load_team(path)
 
 
 def test_expert_names_are_identifiers_as_autogen_wants() -> None:
@@ -70,7 +136,7 @@ def test_an_example_without_a_field_is_refused() -> None:
 
 
 def test_an_unknown_team_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"found no 'nobody'; use a YAML file or: default"):
+    with pytest.raises(UsageError, match=r"found no 'nobody'; use a YAML file or: archi"):
         load_team("nobody")
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
 from agents.claims import cited_ids, sentences
-from agents.critic import measured_means, misses, stop_reason
 from agents.engineer import note_of, origins_of
 from agents.events import (
     Critiqued,
@@ -268,7 +267,8 @@ async def test_a_second_round_revises_by_the_critics_advice() -> None:
     talk = await _talk(engine, brief=brief, studio=_Studio(0.6, 0.5), rounds=2)
     assert talk.prompts[1].prompt == f"{_REVISED} Thin lines with wide open gaps between them."
     revision = next(r for r in engine.requests if "Feedback:" in r.messages[-1].content)
-    assert "Solid fraction 0.60, wanted 0.30: make lines thinner" in revision.messages[-1].content
+    told = "Measured solid fraction 0.60, wanted about 0.30; make lines thinner"
+    assert told in revision.messages[-1].content
     assert talk.stop_reason == "the bound of 2 rounds was reached; still off target: solid_fraction"
 
 
@@ -300,8 +300,11 @@ async def test_a_revision_that_only_moves_a_word_counts_as_none() -> None:
 
 async def test_it_stops_when_nothing_improves() -> None:
     talk = await _talk(FakeEngine(_obedient), rounds=9)
-    assert len(talk.prompts) == 2
-    assert talk.stop_reason.startswith("no improvement: mean score 3.75 before, 3.75 now")
+    assert len(talk.prompts) == 3
+    assert talk.stop_reason == (
+        "no improvement in 2 rounds: version 0 is still the best, with mean score 3.75"
+    )
+    assert talk.best_version == 0
 
 
 async def test_it_stops_when_it_is_good_enough() -> None:
@@ -428,48 +431,6 @@ def test_importing_agents_loads_no_giant() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "\n"
-
-
-def test_directions_are_averaged_on_the_half_circle() -> None:
-    means = measured_means([_measured(direction_deg=170.0), _measured(direction_deg=20.0)])
-    assert means["direction_deg"] == pytest.approx(5.0)
-    assert measured_means([_measured()])["direction_deg"] is None
-
-
-@pytest.mark.parametrize(
-    ("targets", "measured", "missed"),
-    [
-        (Targets(), {}, set()),
-        (Targets(solid_fraction=0.4), {"solid_fraction": 0.45}, set()),
-        (Targets(solid_fraction=0.4), {"solid_fraction": 0.55}, {"solid_fraction"}),
-        (Targets(direction_deg=5.0), {"direction_deg": 175.0}, set()),
-        (Targets(direction_deg=5.0), {"direction_deg": 90.0}, {"direction_deg"}),
-        (Targets(spacing_px=20.0), {"spacing_px": 30.0}, {"spacing_px"}),
-        (Targets(spacing_px=20.0), {"spacing_px": None}, {"spacing_px"}),
-    ],
-)
-def test_a_target_is_missed_outside_its_tolerance(
-    targets: Targets, measured: dict[str, float | None], missed: set[str]
-) -> None:
-    assert set(misses(targets, measured, StopRule())) == missed
-
-
-def test_lines_turned_too_far_are_turned_back_the_short_way() -> None:
-    change = misses(Targets(direction_deg=170.0), {"direction_deg": 20.0}, StopRule())
-    assert change["direction_deg"].told.endswith("turn them clockwise.")
-
-
-def test_a_picture_closer_to_its_target_is_an_improvement() -> None:
-    history = [(3.0, {"solid_fraction": 0.8}), (3.0, {"solid_fraction": 0.6})]
-    targets = Targets(solid_fraction=0.4)
-    assert stop_reason(history, targets, StopRule(), rounds=5) == ""
-    assert stop_reason(history[::-1], targets, StopRule(), rounds=5).startswith("no improvement")
-
-
-def test_a_high_score_does_not_excuse_a_missed_target() -> None:
-    history = [(5.0, {"solid_fraction": 0.8})]
-    assert stop_reason(history, Targets(solid_fraction=0.4), StopRule(), rounds=5) == ""
-    assert "targets are met" in stop_reason(history, Targets(solid_fraction=0.8), StopRule(), 5)
 
 
 def test_the_engineer_is_told_the_first_principle_and_the_look() -> None:

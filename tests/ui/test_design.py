@@ -29,7 +29,7 @@ def shop(finished, renderer) -> Workshop:
     model = finished[0]
 
     async def converse(brief, *, engine_for, knowledge, structure_for, render, on_event, **_):
-        assert structure_for("p", 1) is None
+        assert structure_for.choose("p", 1, None) is None
         pictures, measurements = await render(model.prompts[0], 0)
         return Conversation(
             turns=model.turns,

@@ -65,7 +65,9 @@ def test_the_folder_is_whole(made):
         "design.json",
         "images",
         "measurements.json",
+        "recording.jsonl",
         "report.html",
+        "state.json",
     }
 
 

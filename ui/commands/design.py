@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orbweave.errors import Cancelled, OrbweaveError, UsageError
 from orbweave.records import DOMAINS, SCALES, Brief, Design, clean_concept
 from ui.commands import options
 from ui.commands.choice import one_of
 
 if TYPE_CHECKING:
     from agents.embedding import Embed
+    from agents.events import Event
+    from orbweave.logbook import Entry
     from ui.answer import Answer
     from ui.design import Order
+    from ui.unfinished import Unfinished
 
 __all__ = ["design"]
 
 PARENT = Path("designs")
 """Where designs go without --out."""
+WITH_RESUME = frozenset({"resume", "force", "dry_run", "as_json", "quiet"})
+"""Options that make sense for a design that was begun; all others were fixed then."""
 
 
 def design(
+    context: typer.Context,
     concept: Annotated[
-        str, typer.Argument(metavar="CONCEPT", help="What to design, in words.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(metavar="CONCEPT", help="What to design, in words.", show_default=False),
+    ] = None,
     images: options.Images = 2,
     rounds: Annotated[
         int,
@@ -57,6 +68,14 @@ def design(
         ),
     ] = None,
     image_model: options.ImageModel = "loom",
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Go on with an unfinished design, as it was asked for then.",
+            show_default=False,
+        ),
+    ] = None,
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -67,12 +86,21 @@ def design(
     Example: orbweave design "a filter membrane that combines spider silk and leaf veins"
     """
     from agents.embedding import MiniLM
+    from orbweave.logbook import logged
     from orbweave.models import ModelRef
     from ui.answer import Answer
     from ui.design import Order
     from ui.rendering import RenderSettings, chooser_for, parse_size
     from ui.target import default_folder
+    from ui.unfinished import Unfinished
 
+    answer = Answer(as_json=as_json, quiet=quiet)
+    if resume is not None:
+        _refuse_others(context)
+        _resume(resume, answer, force=force, dry_run=dry_run)
+        return
+    if concept is None:
+        raise UsageError("wanted a CONCEPT, got none; say what to design, or give --resume DIR")
     brief = Brief(
         concept=clean_concept(concept),
         scale=one_of("--scale", scale, SCALES),
@@ -88,11 +116,79 @@ def design(
     embed = MiniLM()
     order = Order(brief, rounds, images, settings, model, chooser_for(structure, embed))
     target = out or default_folder(PARENT, brief.concept, seed)
-    answer = Answer(as_json=as_json, quiet=quiet)
     if dry_run:
         _plan(order, target, structure, answer)
-    else:
-        _run(order, target, embed, answer, force=force)
+        return
+    asked = {
+        "images": images,
+        "model": model,
+        "structure": structure
+        if structure in ("auto", "none")
+        else str(Path(structure).absolute()),
+        "settings": asdict(settings),
+    }
+    work = Unfinished.begin(target, asked, force=force)
+    with logged("design", brief.concept, target) as entry:
+        _run(order, work, embed, answer, entry, force=force)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Refuse options that were fixed when the design began."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name is not None and parameter.name not in WITH_RESUME
+        if getattr(context.get_parameter_source(parameter.name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"wanted --resume alone, got {', '.join(given)} too; these were fixed when the design "
+            "began, leave them out"
+        )
+
+
+def _resume(place: Path, answer: Answer, *, force: bool, dry_run: bool) -> None:
+    """Go on with an unfinished design."""
+    from agents.embedding import MiniLM
+    from orbweave.logbook import logged
+    from ui.unfinished import Unfinished
+
+    work = Unfinished.find(place, force=force)
+    assert work.state is not None
+    embed = MiniLM()
+    order = _order(work, embed)
+    if dry_run:
+        steps = [step.kind for step in work.state.steps]
+        plan = {"brief": order.brief.model_dump(mode="json"), "steps": steps}
+        answer.line(f"there already: {', '.join(steps) or 'nothing'}")
+        answer.end(plan | {"out": str(work.target)}, f"dry run: would write {work.target}")
+        return
+    with logged("design", order.brief.concept, work.target) as entry:
+        _run(order, work, embed, answer, entry, force=force)
+
+
+def _order(work: Unfinished, embed: Embed) -> Order:
+    """Return the order of an unfinished design.
+
+    Raises:
+        UsageError: what was asked for cannot be understood, or its structure file is gone.
+    """
+    from ui.design import Order
+    from ui.rendering import RenderSettings, chooser_for
+
+    assert work.state is not None
+    asked, state = work.asked, work.state
+    try:
+        size = asked["settings"]["size_px"]  # JSON has lists where we have tuples
+        settings = RenderSettings(
+            **asked["settings"] | {"size_px": None if size is None else (size[0], size[1])}
+        )
+        chooser = chooser_for(asked["structure"], embed)
+        return Order(state.brief, state.rounds, asked["images"], settings, asked["model"], chooser)
+    except (KeyError, TypeError) as err:
+        raise UsageError(
+            f"wanted what was asked for in {work.folder}, it is broken ({err}); begin anew"
+        ) from err
 
 
 def _plan(order: Order, target: Path, structure: str, answer: Answer) -> None:
@@ -111,27 +207,62 @@ def _plan(order: Order, target: Path, structure: str, answer: Answer) -> None:
     answer.end(plan, f"dry run: would write {target}")
 
 
-def _run(order: Order, target: Path, embed: Embed, answer: Answer, *, force: bool) -> None:
-    from ui.design import design as make
-    from ui.design import workshop
-
-    if answer.is_terse:
-        note = answer.note if answer.as_json else (lambda text: None)
-        record = make(
-            order, target, workshop(note, embed), on_event=lambda event: None, force=force
-        )
+def _run(
+    order: Order, work: Unfinished, embed: Embed, answer: Answer, entry: Entry, *, force: bool
+) -> None:
+    failure: OrbweaveError | KeyboardInterrupt
+    try:
+        record = _made(order, work, embed, answer, entry, force=force)
+    except (OrbweaveError, KeyboardInterrupt) as err:
+        if not work.is_kept:
+            raise
+        failure = err
     else:
-        from ui.terminal import TerminalView
+        _tell(record, work.target, answer)
+        return
+    # Out here, or the interrupt would hang on to our error as its context and be told instead.
+    how = f"what was said so far is kept, go on with: orbweave design --resume {_quoted(work)}"
+    if isinstance(failure, KeyboardInterrupt):
+        raise Cancelled(f"interrupted; {how}")
+    failure.args = (f"{failure}; {how}",)
+    raise failure
 
-        with TerminalView() as view:
-            view.begin(order.brief)
-            record = make(
-                order, target, workshop(view.note, embed), on_event=view.on_event, force=force
-            )
+
+def _quoted(work: Unfinished) -> str:
+    return shlex.quote(str(work.folder))
+
+
+def _tell(record: Design, target: Path, answer: Answer) -> None:
     for picture in record.pictures:
         answer.line(str(target / picture.path))
     answer.line(f"report: {target / 'report.html'}")
     answer.end(_document(record, target), f"design written to {target}")
+
+
+def _made(
+    order: Order, work: Unfinished, embed: Embed, answer: Answer, entry: Entry, *, force: bool
+) -> Design:
+    from ui.design import design as make
+    from ui.design import workshop
+    from ui.progress import both, told_to
+
+    def run(note: Callable[[str], None], on_event: Callable[[Event], None]) -> Design:
+        shop = workshop(note, embed)
+        return make(order, work.target, shop, on_event=on_event, force=force, unfinished=work)
+
+    told = told_to(entry.report)
+    if answer.is_terse:
+        return run(answer.note if answer.as_json else (lambda text: None), told)
+    from ui.terminal import TerminalView
+
+    with TerminalView() as view:
+        view.begin(order.brief)
+        if work.state is not None:
+            from agents.recording import events_of
+
+            for event in events_of(work.state):
+                view.on_event(event)
+        return run(view.note, both(view.on_event, told))
 
 
 def _document(record: Design, target: Path) -> dict[str, Any]:

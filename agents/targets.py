@@ -1,0 +1,348 @@
+"""What a picture should measure, how far from it one is, and the seed that should bring it there.
+
+A version's pictures start from a structure seed. How one is drawn, and what the drawing measures,
+is known to a `Geometry`, which is handed in; here is what follows from it:
+
+    wanted by the brief -> structure fitted to it -> targets -> picture -> measured
+                                ^                                           |
+                                +---- aims moved by what was missed --------+
+
+Aims are in drawn units, what the drawing shall measure: a rendering that came out 0.1 too
+solid is drawn 0.1 emptier next time, whatever thickness that takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from agents.roles import StopRule
+from orbweave.records import Motif, Structure, Targets
+
+__all__ = [
+    "Geometry",
+    "Seed",
+    "UNMEASURED",
+    "StructureFor",
+    "better",
+    "distance",
+    "first_seed",
+    "geometry_of",
+    "next_seed",
+    "off",
+    "shortest_turn",
+]
+
+UNMEASURED = 10.0
+"""Tolerances that a target counts of which the picture shows nothing; chosen by us."""
+LEFT = 3.0
+"""Tolerances a rendering's direction or spacing may be from its drawing's before it counts as
+having left its geometry; chosen by us, renderings that follow it stay below 2."""
+SOFTER = 0.8
+"""Factor on the render strength of a picture that left its geometry."""
+LEAST_STRENGTH = 0.3
+"""Below it a rendering is hardly more than the drawing."""
+STILL = 0.25
+"""Tolerances within which a statistic is near enough to be left alone."""
+NAMES = {"solid_fraction": "solid fraction", "direction_deg": "direction", "spacing_px": "spacing"}
+
+
+@runtime_checkable
+class Geometry(Protocol):
+    """Chooses structure seeds, measures them as drawn and fits them to a measure."""
+
+    @property
+    def strength(self) -> float:
+        """Render strength asked for, in (0, 1]."""
+        ...
+
+    def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
+        """Return families of motifs near to the words, nearest first, and what each looks like.
+
+        Just one if the words name it, none if there is nothing to choose.
+        """
+        ...
+
+    def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
+        """Return a structure for the words with `family` as its first motif; None for none."""
+        ...
+
+    def measure(self, structure: Structure) -> Targets:
+        """Return what the structure measures as it is drawn; None where it has no such thing."""
+        ...
+
+    def lasting(self, structure: Structure) -> Targets:
+        """Return what of `measure` a rendering can be held to."""
+        ...
+
+    def fit(self, structure: Structure, aims: Targets) -> Structure:
+        """Return the structure with its numbers changed until its drawing meets the aims.
+
+        As near as the ranges of `Motif` allow; an aim of None is left as it is.
+        """
+        ...
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        """Return the structure in the colours and the light of other words."""
+        ...
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What a version's pictures start from and what they should measure."""
+
+    structure: Structure | None = None
+    targets: Targets = Targets()
+    strength: float | None = None
+    """Render strength; None leaves what was asked for."""
+    changes: tuple[str, ...] = ()
+    """What was changed against the seed before, a sentence each."""
+
+    @property
+    def text(self) -> str:
+        """The seed as the engineer states it; empty if there is nothing to state."""
+        lines = []
+        if self.structure is not None:
+            motifs = " and ".join(_in_words(motif) for motif in self.structure.motifs)
+            lines.append(f"Structure: {motifs}.")
+        aims = self.targets.model_dump(exclude_none=True)
+        if aims:
+            lines.append(f"To measure: {', '.join(_value(n, v) for n, v in aims.items())}.")
+        return "\n".join([*lines, *self.changes])
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A geometry made of a plain function: its structures are drawn as they come."""
+
+    structure_for: Callable[[str, int], Structure | None]
+    strength: float = 1.0
+
+    def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
+        """Return nothing to choose from."""
+        return {}
+
+    def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
+        """Return what the function returns."""
+        return self.structure_for(words, seed)
+
+    def measure(self, structure: Structure) -> Targets:
+        """Return nothing: it draws nothing."""
+        return Targets()
+
+    def lasting(self, structure: Structure) -> Targets:
+        """Return nothing."""
+        return Targets()
+
+    def fit(self, structure: Structure, aims: Targets) -> Structure:
+        """Return the structure as it is."""
+        return structure
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        """Return the structure as it is."""
+        return structure
+
+
+StructureFor = Geometry | Callable[[str, int], Structure | None]
+"""How structure seeds come about: a geometry, or just a function of a prompt's text and a seed,
+whose structures are neither measured nor changed; None for no structure."""
+
+
+def geometry_of(given: StructureFor) -> Geometry:
+    """Return a geometry as it is, and a plain function as one that measures nothing."""
+    return given if isinstance(given, Geometry) else Unmeasured(given)
+
+
+def off(name: str, wanted: float, got: float | None, rule: StopRule) -> float:
+    """Return how far a statistic is from its target, in tolerances: 1 is just met.
+
+    Args:
+        name: A field of `Targets`.
+        wanted: The target.
+        got: What was measured; None, for no such thing in the picture, counts `UNMEASURED`.
+        rule: The tolerances.
+    """
+    if got is None:
+        return UNMEASURED
+    if name == "direction_deg":
+        return abs(shortest_turn(got, wanted)) / rule.direction_deg
+    if name == "spacing_px":
+        return abs(wanted - got) / wanted / rule.spacing
+    return abs(wanted - got) / rule.solid_fraction
+
+
+def distance(
+    targets: Targets, measured: Mapping[str, float | None], rule: StopRule
+) -> float | None:
+    """Return the distance of a picture to its targets; None if it has none.
+
+    The mean over the targets of |wanted - measured| / tolerance: 0 is met exactly, 1 met just
+    so. Directions count the shorter way round, spacing relative to what is wanted.
+    """
+    aims = targets.model_dump(exclude_none=True)
+    if not aims:
+        return None
+    misses = [off(name, wanted, measured.get(name), rule) for name, wanted in aims.items()]
+    return round(sum(misses) / len(misses), 4)
+
+
+def better(now: tuple[float | None, float], best: tuple[float | None, float], gain: float) -> bool:
+    """Whether one version improves on another, each given as (distance, mean score).
+
+    Nearer to the targets is better; where there are none, a higher score is.
+    """
+    if now[0] is not None and best[0] is not None:
+        return now[0] <= best[0] - gain
+    return now[1] >= best[1] + gain
+
+
+def shortest_turn(start_deg: float, end_deg: float) -> float:
+    """Return the turn of a line from one direction to another, in [-90, 90), anticlockwise."""
+    return (end_deg - start_deg + 90) % 180 - 90
+
+
+def first_seed(
+    geometry: Geometry, words: str, seed: int, wanted: Targets, family: str | None = None
+) -> Seed:
+    """Return the seed of a first version: a structure for the words, fitted to what is wanted.
+
+    Its targets are what the brief wants and, where that says nothing, what the drawing measures
+    and a rendering can be held to.
+
+    Args:
+        geometry: Draws and measures.
+        words: The prompt.
+        seed: Decides every accident.
+        wanted: By the brief.
+        family: The first motif; None leaves it to the words.
+    """
+    structure = geometry.choose(words, seed, family)
+    if structure is None:
+        return Seed(targets=wanted)
+    fitted = geometry.fit(structure, wanted) if wanted != Targets() else structure
+    own = geometry.lasting(fitted).model_dump(exclude_none=True)
+    targets = Targets.model_validate(own | wanted.model_dump(exclude_none=True))
+    return Seed(fitted, targets)
+
+
+def next_seed(
+    geometry: Geometry,
+    words: str,
+    last: Seed,
+    measured: Mapping[str, float | None],
+    rule: StopRule,
+    gain: float = 1.0,
+) -> Seed:
+    """Return a seed whose rendering should come nearer to the targets than `last` did.
+
+    Each aim moves by what the picture missed its target by; the strength falls if the picture
+    no longer shows its geometry, for then its numbers say nothing of the seed's.
+
+    Args:
+        geometry: Draws and measures.
+        words: The revised prompt, for colours and light.
+        last: The seed that was rendered.
+        measured: Means over its pictures.
+        rule: The tolerances.
+        gain: Share of the miss that is made up for, in (0, 1].
+    """
+    if last.structure is None:
+        return Seed(targets=last.targets)
+    drawn = geometry.measure(last.structure).model_dump(exclude_none=True)
+    told: list[str] = []
+    strength = last.strength
+    astray = [
+        name
+        for name in ("direction_deg", "spacing_px")
+        if name in drawn and off(name, drawn[name], measured.get(name), rule) >= LEFT
+    ]
+    if astray:
+        before = strength or geometry.strength
+        strength = round(max(LEAST_STRENGTH, SOFTER * before), 3)
+        if strength < before:
+            told.append(
+                f"Render strength from {before:.2f} down to {strength:.2f}: the picture left its "
+                f"geometry ({', '.join(NAMES[name] for name in astray)})."
+            )
+        else:
+            strength = last.strength
+    aims = _aims(drawn, last.targets, measured, rule, gain, skip=astray)
+    dressed = geometry.dress(last.structure, words)
+    fitted = geometry.fit(dressed, aims) if aims != Targets() else dressed
+    told += _changes(last.structure, fitted, last.targets, measured)
+    return Seed(fitted, last.targets, strength, tuple(told))
+
+
+def _aims(
+    drawn: Mapping[str, float],
+    targets: Targets,
+    measured: Mapping[str, float | None],
+    rule: StopRule,
+    gain: float,
+    skip: Sequence[str],
+) -> Targets:
+    """Return what the drawing shall measure for its rendering to meet the targets.
+
+    A statistic of a picture that left its geometry is aimed at itself: its target, drawn.
+    """
+    aims: dict[str, float] = {}
+    for name, wanted in targets.model_dump(exclude_none=True).items():
+        got, own = measured.get(name), drawn.get(name)
+        if got is None or own is None or name in skip:
+            aims[name] = wanted
+        elif off(name, wanted, got, rule) <= STILL:
+            continue
+        elif name == "direction_deg":
+            aims[name] = round(own + gain * shortest_turn(got, wanted), 1) % 180
+        elif name == "spacing_px":
+            aims[name] = own * (wanted / got) ** gain
+        else:
+            aims[name] = min(max(own + gain * (wanted - got), 0.01), 0.99)
+    return Targets.model_validate(aims)
+
+
+def _changes(
+    old: Structure, new: Structure, targets: Targets, measured: Mapping[str, float | None]
+) -> list[str]:
+    """Return each change of the first motif that differs in a number, and why, in a sentence."""
+    told = []
+    for field, name in _MEASURED_BY.items():
+        wanted = getattr(targets, name)
+        pairs = zip(old.motifs, new.motifs, strict=True)
+        numbers = [(getattr(a, field), getattr(b, field)) for a, b in pairs]
+        changed = next((pair for pair in numbers if pair[0] != pair[1]), None)
+        if changed is None or wanted is None:
+            continue
+        got = measured.get(name)
+        seen = "nothing measurable" if got is None else _value(name, got)
+        told.append(
+            f"{_PARTS[field].format(*changed)}: the picture measured {seen} where "
+            f"{_value(name, wanted)} is wanted."
+        )
+    return told
+
+
+_MEASURED_BY = {
+    "thickness": "solid_fraction",
+    "direction_deg": "direction_deg",
+    "spacing": "spacing_px",
+}
+"""Numbers of a motif and the statistic each is changed for."""
+_PARTS = {
+    "thickness": "Thickness from {:.2f} to {:.2f} of the spacing",
+    "direction_deg": "Direction from {:.0f} to {:.0f} degrees",
+    "spacing": "Spacing from {:.1f} to {:.1f} px",
+}
+_UNITS = {"solid_fraction": "{:.2f}", "direction_deg": "{:.0f} degrees", "spacing_px": "{:.1f} px"}
+
+
+def _value(name: str, value: float) -> str:
+    return f"{NAMES[name]} {_UNITS[name].format(value)}"
+
+
+def _in_words(motif: Motif) -> str:
+    return (
+        f"{motif.family.replace('_', ' ')}, spacing {motif.spacing:.1f} px, thickness "
+        f"{motif.thickness:.2f} of it, direction {motif.direction_deg:.0f} degrees"
+    )

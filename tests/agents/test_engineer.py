@@ -1,0 +1,198 @@
+"""The engineer's choice among motifs, and how a structure seed goes through a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from agents import Conversation, Knowledge, converse, load_team
+from agents.engineer import choose_family
+from agents.fake import FakeEngine, hashed_words
+from agents.generation import Generation, Message
+from agents.knowledge import Fact
+from agents.roles import StopRule
+from orbweave.records import (
+    Brief,
+    ImagePrompt,
+    Measurement,
+    Motif,
+    Picture,
+    Structure,
+    Targets,
+)
+
+NEAR = {
+    "orb_web": "a round net of radial lines",
+    "cobweb": "a loose tangle of lines",
+    "gyroid": "smooth round channels",
+}
+FIELDS = {"concept": "A net", "scale": "component", "notes": "- spider-silk: Radial lines."}
+FACT = Fact(
+    id="silk-0001", domain="spider-silk", topic="structure",
+    statement="Spiral threads of a web cross radial threads at even gaps.", quantity=None,
+    visual="Even spiral lines on straight radial lines.", source_title="A page",
+    source_url="https://example.org",
+)  # fmt: skip
+PROMPTS = (
+    "Close view of a pale membrane with thick radial threads from one corner, seen from above. "
+    "Thin spiral threads cross them at even gaps. Dark green background, soft even light.",
+    "Wide view of a golden net with straight radial lines that meet in the middle of a sheet. "
+    "Spiral threads run around them and hold small round drops. Black background, sharp focus.",
+    "Straight section of a silver web whose radial threads are doubled near the outer margin. "
+    "Every second spiral thread is left out, so large gaps stay open. Navy ground, cool light.",
+)
+
+
+class _Weighs:
+    """A voice that finds an option likely if the question asks for what it shows."""
+
+    n_tokens = 0
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Message]] = []
+
+    async def weigh(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+        self.asked.append(messages)
+        question = messages[-1].content.lower()
+        # Long options are unlikely as such; what the notes say makes them less so.
+        return [-float(len(o)) + 9 * ("radial" in o and "radial" in question) for o in options]
+
+    async def say(self, job: Any) -> Any:
+        raise AssertionError("it only weighs")
+
+    def remark(self, text: str) -> None:
+        raise AssertionError("it only weighs")
+
+
+async def test_the_model_chooses_the_motif_its_notes_make_most_likely() -> None:
+    assert await choose_family(_Weighs(), load_team(), FIELDS, NEAR) == "orb_web"
+
+
+async def test_with_one_motif_or_none_the_model_is_not_asked() -> None:
+    voice = _Weighs()
+    assert await choose_family(voice, load_team(), FIELDS, {"gyroid": "channels"}) == "gyroid"
+    assert await choose_family(voice, load_team(), FIELDS, {}) is None
+    assert voice.asked == []
+
+
+@dataclass
+class _Loom:
+    """A geometry whose thickness is its solid fraction, and a studio that draws it too solid."""
+
+    strength: float = 0.6
+    too_solid: tuple[float, ...] = (0.2, 0.2, 0.2, 0.2)
+    drawn: list[ImagePrompt] = field(default_factory=list)
+
+    def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
+        return NEAR
+
+    def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
+        return Structure(motifs=(Motif(family=family or "none", thickness=0.3),), seed=seed)
+
+    def measure(self, structure: Structure) -> Targets:
+        return Targets(solid_fraction=structure.motifs[0].thickness)
+
+    def lasting(self, structure: Structure) -> Targets:
+        return self.measure(structure)
+
+    def fit(self, structure: Structure, aims: Targets) -> Structure:
+        motif = structure.motifs[0].model_copy(update={"thickness": aims.solid_fraction})
+        return structure.model_copy(update={"motifs": (motif,)})
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        return structure
+
+    async def render(
+        self, prompt: ImagePrompt, version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        self.drawn.append(prompt)
+        assert prompt.structure is not None
+        solid = prompt.structure.motifs[0].thickness + self.too_solid[version]
+        measured = Measurement(
+            picture=f"{version}.png", solid_fraction=solid, direction_deg=None, anisotropy=0.1,
+            spacing_px=None, contrast=0.2,
+        )  # fmt: skip
+        return (), (measured,)
+
+
+class _Obedient:
+    """Answers every form as a good model would, each revision in new words."""
+
+    def __init__(self) -> None:
+        self.revisions = 0
+
+    def __call__(self, request: Generation) -> str:
+        question = request.messages[-1].content
+        if "What should the design take" in question:
+            return question.split("- ", 1)[1].splitlines()[0]
+        if "Seen in nature" in question:
+            return f"In plain shapes: {question.split('- ', 1)[1].splitlines()[0].lower()}"
+        if request.prefix == "Title:":
+            return "Title: Web"
+        if request.prefix.endswith("Prompt:"):
+            self.revisions += "Feedback:" in question
+            turn = (self.revisions + 1) % 2 + 1 if self.revisions else 0
+            return f"{request.prefix} {PROMPTS[turn]}"
+        if request.prefix.endswith("Avoid:"):
+            return f"{request.prefix} cars, smoke"
+        return f"{request.prefix} Let the radial threads taper toward the margin of the membrane."
+
+
+async def _talk(loom: _Loom, rounds: int = 3, wanted: Targets | None = None) -> Conversation:
+    brief = Brief(
+        concept="A membrane of radial and spiral threads",
+        domains=("spider-silk",),
+        targets=wanted or Targets(),
+        seed=4,
+    )
+    engine = FakeEngine(_Obedient(), favourite=0)
+    team = load_team().model_copy(update={"stop": StopRule(solid_fraction=0.05)})
+    return await converse(
+        brief, engine_for=lambda model: engine, knowledge=Knowledge([FACT], hashed_words),
+        structure_for=loom, render=loom.render, rounds=rounds, team=team,
+    )  # fmt: skip
+
+
+async def test_a_first_prompt_states_its_structure_and_what_it_should_measure() -> None:
+    talk = await _talk(_Loom(), rounds=1)
+    (prompt,) = talk.prompts
+    assert prompt.structure is not None
+    assert (prompt.structure.motifs[0].family in NEAR, prompt.structure.seed) == (True, 4)
+    assert prompt.targets == Targets(solid_fraction=0.3)
+    assert "\nStructure: " in talk.turns[1].text
+    assert talk.turns[1].text.endswith("To measure: solid fraction 0.30.")
+
+
+async def test_the_loop_draws_thinner_what_came_out_too_solid_and_stops_at_the_target() -> None:
+    loom = _Loom()
+    talk = await _talk(loom)
+    thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
+    assert thickness == pytest.approx([0.3, 0.1])
+    assert [critique.distance for critique in talk.critiques] == [4.0, 0.0]
+    assert talk.stop_reason == "the measured targets are met"
+    assert talk.best_version == 1
+    change = (
+        "Thickness from 0.30 to 0.10 of the spacing: the picture measured solid fraction 0.50 "
+        "where solid fraction 0.30 is wanted."
+    )
+    assert talk.prompts[1].changes == (change,)
+    assert change in talk.turns[3].text
+    assert talk.prompts[1].revises == 0
+
+
+async def test_what_a_person_wants_is_fitted_before_the_first_picture() -> None:
+    talk = await _talk(_Loom(too_solid=(0.0,)), wanted=Targets(solid_fraction=0.6))
+    assert len(talk.prompts) == 1
+    assert talk.critiques[0].measured["solid_fraction"] == pytest.approx(0.6)
+
+
+async def test_a_worse_round_is_not_the_result_and_the_next_one_starts_from_the_best() -> None:
+    loom = _Loom(too_solid=(0.2, 0.8, 0.1))
+    talk = await _talk(loom)
+    assert [prompt.revises for prompt in talk.prompts] == [None, 0, 0]
+    thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
+    assert thickness == pytest.approx([0.3, 0.1, 0.2])  # half the step, after a whole one failed
+    assert talk.best_version == 2

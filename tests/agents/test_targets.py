@@ -1,0 +1,200 @@
+"""Distances to targets, and seeds that come nearer to them round by round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pytest
+
+from agents.roles import StopRule
+from agents.targets import (
+    UNMEASURED,
+    Geometry,
+    Seed,
+    distance,
+    first_seed,
+    geometry_of,
+    next_seed,
+    off,
+)
+from orbweave.records import Motif, Structure, Targets
+
+RULE = StopRule(solid_fraction=0.05, direction_deg=10, spacing=0.1)
+
+
+@dataclass
+class Plain:
+    """A geometry whose bare picture measures just its numbers: solid is the thickness."""
+
+    strength: float = 0.6
+    dressed: list[str] = field(default_factory=list)
+
+    def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
+        return {}
+
+    def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
+        motif = Motif(family=family or "leaf_veins", spacing=20, thickness=0.3, direction_deg=30)
+        return Structure(motifs=(motif,), seed=seed)
+
+    def measure(self, structure: Structure) -> Targets:
+        (motif,) = structure.motifs
+        return Targets(
+            solid_fraction=motif.thickness,
+            direction_deg=motif.direction_deg,
+            spacing_px=motif.spacing,
+        )
+
+    def lasting(self, structure: Structure) -> Targets:
+        return self.measure(structure)
+
+    def fit(self, structure: Structure, aims: Targets) -> Structure:
+        names = {"thickness": "solid_fraction", "direction_deg": "direction_deg",
+                 "spacing": "spacing_px"}  # fmt: skip
+        set_to = {f: getattr(aims, n) for f, n in names.items() if getattr(aims, n) is not None}
+        return structure.model_copy(
+            update={"motifs": (structure.motifs[0].model_copy(update=set_to),)}
+        )
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        self.dressed.append(words)
+        return structure
+
+
+def _numbers(seed: Seed) -> tuple[float, float, float]:
+    assert seed.structure is not None
+    (motif,) = seed.structure.motifs
+    return motif.thickness, motif.direction_deg, motif.spacing
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "got", "tolerances"),
+    [
+        ("solid_fraction", 0.4, 0.5, 2.0),
+        ("direction_deg", 5.0, 175.0, 1.0),
+        ("spacing_px", 20.0, 25.0, 2.5),
+        ("spacing_px", 20.0, None, UNMEASURED),
+        ("direction_deg", 0.0, 90.0, 9.0),
+    ],
+)
+def test_a_miss_is_counted_in_tolerances(
+    name: str, wanted: float, got: float | None, tolerances: float
+) -> None:
+    assert off(name, wanted, got, RULE) == pytest.approx(tolerances)
+
+
+def test_the_distance_is_the_mean_miss_over_the_targets() -> None:
+    targets = Targets(solid_fraction=0.4, direction_deg=5.0)
+    assert distance(targets, {"solid_fraction": 0.5, "direction_deg": 175.0}, RULE) == 1.5
+    assert distance(targets, {"solid_fraction": 0.4, "direction_deg": 5.0}, RULE) == 0.0
+
+
+def test_without_targets_there_is_no_distance() -> None:
+    assert distance(Targets(), {"solid_fraction": 0.5}, RULE) is None
+
+
+def test_the_first_targets_are_the_persons_and_else_what_the_bare_structure_measures() -> None:
+    seed = first_seed(Plain(), "words", 7, Targets(solid_fraction=0.5), "orb_web")
+    assert seed.targets == Targets(solid_fraction=0.5, direction_deg=30, spacing_px=20)
+    assert seed.structure is not None
+    assert (seed.structure.seed, seed.structure.motifs[0].family) == (7, "orb_web")
+    assert _numbers(seed)[0] == 0.5
+
+
+def test_the_seed_is_stated_in_words() -> None:
+    assert first_seed(Plain(), "words", 0, Targets()).text == (
+        "Structure: leaf veins, spacing 20.0 px, thickness 0.30 of it, direction 30 degrees.\n"
+        "To measure: solid fraction 0.30, direction 30 degrees, spacing 20.0 px."
+    )
+
+
+def test_each_number_is_corrected_by_what_the_picture_missed() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    measured = {"solid_fraction": 0.4, "direction_deg": 42.0, "spacing_px": 25.0}
+    seed = next_seed(Plain(), "words", first, measured, RULE)
+    assert _numbers(seed) == pytest.approx((0.2, 18.0, 16.0))
+    assert seed.changes == (
+        "Thickness from 0.30 to 0.20 of the spacing: the picture measured solid fraction 0.40 "
+        "where solid fraction 0.30 is wanted.",
+        "Direction from 30 to 18 degrees: the picture measured direction 42 degrees where "
+        "direction 30 degrees is wanted.",
+        "Spacing from 20.0 to 16.0 px: the picture measured spacing 25.0 px where "
+        "spacing 20.0 px is wanted.",
+    )
+    assert seed.strength is None
+
+
+def test_targets_stay_what_they_were_at_first() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4}, RULE)
+    assert seed.targets == first.targets
+
+
+def test_a_steady_error_of_the_renderer_is_gone_after_one_correction() -> None:
+    geometry = Plain()
+    first = first_seed(geometry, "words", 0, Targets(solid_fraction=0.4))
+    seed = next_seed(geometry, "words", first, _rendered(first), RULE)
+    before = distance(first.targets, _rendered(first), RULE)
+    after = distance(seed.targets, _rendered(seed), RULE)
+    assert before is not None and before > 1
+    assert after == pytest.approx(0, abs=1e-3)
+
+
+def _rendered(seed: Seed) -> dict[str, float | None]:
+    """A renderer that draws all 0.1 too solid and 12 degrees too far anticlockwise."""
+    solid, direction, spacing = _numbers(seed)
+    return {"solid_fraction": solid + 0.1, "direction_deg": direction + 12, "spacing_px": spacing}
+
+
+def test_half_the_gain_makes_up_for_half_the_miss() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4}, RULE, gain=0.5)
+    assert _numbers(seed)[0] == pytest.approx(0.25)
+
+
+def test_what_is_near_enough_is_left_alone() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    measured = {"solid_fraction": 0.31, "direction_deg": 32.0, "spacing_px": 20.3}
+    seed = next_seed(Plain(), "words", first, measured, RULE)
+    assert (seed.structure, seed.changes) == (first.structure, ())
+
+
+def test_a_picture_that_left_its_geometry_is_rendered_at_less_strength() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    measured = {"solid_fraction": 0.3, "direction_deg": 75.0, "spacing_px": None}
+    seed = next_seed(Plain(), "words", first, measured, RULE)
+    assert seed.strength == pytest.approx(0.48)
+    assert seed.structure == first.structure
+    assert seed.changes == (
+        "Render strength from 0.60 down to 0.48: the picture left its geometry "
+        "(direction, spacing).",
+    )
+
+
+def test_the_strength_falls_no_further_than_a_rendering_needs() -> None:
+    seed = first_seed(Plain(strength=0.35), "words", 0, Targets())
+    measured = {"solid_fraction": 0.3, "direction_deg": 75.0, "spacing_px": 20.0}
+    for _ in range(3):
+        seed = next_seed(Plain(strength=0.35), "words", seed, measured, RULE)
+    assert (seed.strength, seed.changes) == (0.3, ())
+
+
+def test_the_revised_words_decide_the_colours() -> None:
+    geometry = Plain()
+    first = first_seed(geometry, "gold", 0, Targets())
+    next_seed(geometry, "blue", first, {"solid_fraction": 0.3}, RULE)
+    assert geometry.dressed == ["blue"]
+
+
+def test_without_a_structure_only_the_words_change() -> None:
+    wanted = Targets(solid_fraction=0.2)
+    seed = first_seed(geometry_of(lambda words, seed: None), "words", 0, wanted)
+    assert seed == Seed(targets=wanted)
+    assert next_seed(Plain(), "words", seed, {"solid_fraction": 0.9}, RULE) == seed
+
+
+def test_a_plain_function_is_a_geometry_that_measures_nothing() -> None:
+    structure = Structure(motifs=(Motif(family="orb_web"),))
+    geometry = geometry_of(lambda words, seed: structure)
+    assert isinstance(geometry, Geometry)
+    assert first_seed(geometry, "words", 0, Targets()) == Seed(structure)

@@ -1,0 +1,81 @@
+"""What changed between two prompt versions, alone and in the views."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from agents.events import Prompted
+from orbweave.records import Design, ImagePrompt
+from ui.diff import Piece, word_diff
+from ui.report import render_report
+from ui.terminal import TerminalView
+
+OLD = "Thick golden lines cross a dark sheet."
+NEW = "Thin golden lines cross a dark, wet sheet."
+
+
+def test_removed_words_stand_before_those_that_took_their_place() -> None:
+    assert word_diff(OLD, NEW) == (
+        Piece("Thick", "removed"),
+        Piece("Thin", "added"),
+        Piece("golden lines cross a", "same"),
+        Piece("dark", "removed"),
+        Piece("dark, wet", "added"),
+        Piece("sheet.", "same"),
+    )
+
+
+def test_kept_and_added_words_make_up_the_new_text_and_kept_and_removed_the_old() -> None:
+    pieces = word_diff(OLD, NEW)
+    assert " ".join(p.text for p in pieces if p.change != "removed") == NEW
+    assert " ".join(p.text for p in pieces if p.change != "added") == OLD
+
+
+def test_a_new_text_is_all_added_and_the_same_one_all_same() -> None:
+    assert word_diff("", "a b") == (Piece("a b", "added"),)
+    assert word_diff("a b", "a  b") == (Piece("a b", "same"),)
+
+
+def test_the_terminal_shows_what_a_revision_changed() -> None:
+    stream = io.StringIO()
+    view = TerminalView(stream=stream, width=100)
+    view.on_event(Prompted(0, ImagePrompt(title="Web", prompt=OLD)))
+    change = "Thickness from 0.30 to 0.20 of the spacing."
+    revised = ImagePrompt(title="Web", prompt=NEW, revises=0, changes=(change,))
+    view.on_event(Prompted(1, revised))
+    first, second = stream.getvalue().split("v1")
+    assert OLD in first
+    assert "[-Thick-] [+Thin+] golden lines cross a [-dark-] [+dark, wet+] sheet." in second
+    assert f"changed: {change}" in second
+
+
+def test_the_report_begins_with_the_best_version_and_shows_the_diff(
+    finished: tuple[Design, Path],
+) -> None:
+    design, folder = finished
+    (first,) = design.prompts
+    worse = first.model_copy(
+        update={
+            "prompt": f"{first.prompt} <b>wet</b>",
+            "revises": 0,
+            "changes": ("Turned by <i>9</i> degrees.",),
+        }
+    )
+    html = render_report(
+        design.model_copy(update={"prompts": (first, worse), "best_version": 0}), folder
+    )
+    assert "This is version 0 of 2, counted from 0: the best one" in html
+    assert "Version 1, after it" in html
+    assert "<ins>&lt;b&gt;wet&lt;/b&gt;</ins>" in html
+    assert "<li>Turned by &lt;i&gt;9&lt;/i&gt; degrees.</li>" in html
+
+
+def test_the_report_says_how_far_from_its_targets_a_version_is(
+    finished: tuple[Design, Path],
+) -> None:
+    design, folder = finished
+    (critique,) = design.critiques
+    near = design.model_copy(update={"critiques": (critique.model_copy(update={"distance": 0.5}),)})
+    assert "Distance to the targets: 0.50 tolerances" in render_report(near, folder)
+    assert "Distance to the targets" not in render_report(design, folder)
