@@ -44,9 +44,29 @@ class Jobs:
     def add(self, new: NewJob) -> Job:
         """Put one job in; one with the same key is brought up to date, its state stays."""
         with self.store.write() as connection:
-            last = connection.scalar(sa.select(sa.func.max(table.c.position)).where(of_batch(None)))
-            row = self._row(new, None, (last or 0.0) + 1.0)
-            return job_of(connection.execute(self._insert().returning(table), row).one())
+            return self._add(connection, new)
+
+    def begin(self, new: NewJob, worker: str, lease_s: float) -> Job | None:
+        """Put one job in as running in the hands of `worker`; None if it runs already.
+
+        One with the same key that came to its end is begun anew.
+        """
+        now = self._clock()
+        values = {
+            "state": "running",
+            "worker": worker,
+            "lease_until": now + lease_s,
+            "started": now,
+            "attempts": 1,
+            "error": "",
+            **dict.fromkeys(("asked", "finished", "seconds", "result")),
+        }
+        with self.store.write() as connection:
+            job = self._add(connection, new)
+            if job.state == "running":
+                return None
+            statement = sa.update(table).where(table.c.id == job.id).values(**values)
+            return job_of(connection.execute(statement.returning(table)).one())
 
     def plan(self, batch: int, news: Sequence[NewJob]) -> None:
         """Make the jobs of a batch these, in this order.
@@ -162,6 +182,12 @@ class Jobs:
             UsageError: there is no such job, or it is in no state for this.
         """
         known = self.get(job)
+        command = known.parameters.get("command")
+        if command and move != "cancel":
+            raise UsageError(
+                f"wanted to {move} job {job}, it is a command at a terminal and in no queue; "
+                f"run it again: {command}"
+            )
         sources, target = MOVES[move]
         meant = of_batch(job) if known.kind == "batch" else table.c.id == job
         values: dict[str, Any] = {"state": target}
@@ -220,6 +246,11 @@ class Jobs:
         return None if row is None else Event(**row._mapping)
 
     # --------------------------------------------------------------------------- inside
+
+    def _add(self, connection: sa.Connection, new: NewJob) -> Job:
+        last = connection.scalar(sa.select(sa.func.max(table.c.position)).where(of_batch(None)))
+        row = self._row(new, None, (last or 0.0) + 1.0)
+        return job_of(connection.execute(self._insert().returning(table), row).one())
 
     def _row(self, new: NewJob, batch: int | None, position: float) -> dict[str, Any]:
         return {

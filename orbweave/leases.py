@@ -20,12 +20,15 @@ from orbweave.jobs import in_order, job_of, of_batch
 from orbweave.store import Store
 from orbweave.tables import jobs as table
 
-__all__ = ["LEASE_S", "MAX_DEATHS", "Leases", "Wish"]
+__all__ = ["LEASE_S", "MAX_DEATHS", "OWN", "Leases", "Wish"]
 
 LEASE_S = 60.0
 """A worker that says nothing for so long counts as dead; chosen by us."""
 MAX_DEATHS = 10
 """A job that took so many workers with it is not handed out again; chosen by us."""
+OWN = "own@"
+"""Begins the name of a worker that does a job of its own, such as a command at a terminal.
+Nobody could go on with such a job: if the worker dies, the job has failed."""
 Wish = Literal["go on", "pause", "cancel", "lost"]
 """What a worker hears when it renews a lease; `lost`: the job is somebody else's by now."""
 
@@ -85,6 +88,10 @@ class Leases:
         """Keep why it failed; False if the job is somebody else's by now."""
         return self._end(job, worker, state="failed", error=error, seconds=seconds)
 
+    def cancel(self, job: int, worker: str) -> bool:
+        """Keep that it was given up; False if the job is somebody else's by now."""
+        return self._end(job, worker, state="cancelled")
+
     def release(self, job: int, worker: str) -> bool:
         """Give a job back unfinished: to the queue, or to the state that was asked for."""
         return self._end(job, worker, state=_AS_ASKED, attempts=table.c.attempts - 1)
@@ -93,9 +100,13 @@ class Leases:
         """Take jobs back from workers whose lease ran out or who are known to be dead."""
         lost = (table.c.lease_until < self._clock()) | table.c.worker.in_(dead)
         too_often = table.c.attempts >= MAX_DEATHS
+        own = table.c.worker.startswith(OWN)
+        told = "its process died; run the command again"
         values = {
-            "state": sa.case((too_often, "failed"), else_=_AS_ASKED),
-            "error": sa.case((too_often, f"its worker died {MAX_DEATHS} times"), else_=""),
+            "state": sa.case((own | too_often, "failed"), else_=_AS_ASKED),
+            "error": sa.case(
+                (own, told), (too_often, f"its worker died {MAX_DEATHS} times"), else_=""
+            ),
             "worker": None,
             "lease_until": None,
             "asked": None,

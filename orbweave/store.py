@@ -65,6 +65,11 @@ class Store:
         """The file or address, without a password, for people."""
         return str(self.file or self._engine.url.render_as_string(hide_password=True))
 
+    @property
+    def address(self) -> str:
+        """What `open_store` takes to open the same, with a password where there is one."""
+        return str(self.file or self._engine.url.render_as_string(hide_password=False))
+
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Yield a connection that sees one moment of the store.

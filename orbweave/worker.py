@@ -4,6 +4,8 @@
         while task := worker.take(batch=batch):
             task.finish(work(task.job.parameters, cancelled=task.cancelled))
 
+It may hold several at once; one thread takes them, any may end them.
+
 Beside a SQLite file every worker locks a file of its own; the system frees the lock when the
 process ends, however it ends, so that a killed worker's jobs return at once. With PostgreSQL
 they return when their lease runs out.
@@ -17,16 +19,16 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from orbweave.job import Job, Kind
+from orbweave.job import Job, Kind, NewJob
 from orbweave.jobs import Jobs
-from orbweave.leases import LEASE_S, Leases, Wish
+from orbweave.leases import LEASE_S, OWN, Leases, Wish
 from orbweave.store import StoreError
 
 __all__ = ["Task", "Worker", "reap_dead"]
@@ -40,14 +42,33 @@ BEATS_PER_LEASE = 12
 class Worker:
     """Takes jobs in the name of this process; a context manager."""
 
-    def __init__(self, jobs: Jobs, *, lease_s: float = LEASE_S) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    def __init__(
+        self,
+        jobs: Jobs,
+        *,
+        lease_s: float = LEASE_S,
+        is_own: bool = False,
+        on_cancel: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take nothing yet.
+
+        Args:
+            jobs: The store.
+            lease_s: How long a job stays here without a sign of life.
+            is_own: Whether it does a job of its own (`begin`) instead of queued ones (`take`).
+            on_cancel: Called in another thread when somebody asks to cancel a job in hand;
+                `Task.cancelled` says the same to whoever asks.
+        """
+        process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.name = OWN + process if is_own else process
         self._jobs = jobs
         self._leases = Leases(jobs.store, lease_s=lease_s)
         self._beat_s = lease_s / BEATS_PER_LEASE
         self._folder = _lock_folder(jobs.store.file)
         self._lock: FileLock | None = None
-        self._task: Task | None = None
+        self._tasks: dict[int, Task] = {}
+        self._on_cancel = on_cancel
+        self._has_warned = False
         self._stop = threading.Event()
         self._pulse = threading.Thread(target=self._beat, name="orbweave-pulse", daemon=True)
 
@@ -68,8 +89,8 @@ class Worker:
     ) -> None:
         """Give back what is still in hand and end."""
         try:
-            if self._task is not None:
-                self._task.release()
+            for task in list(self._tasks.values()):
+                task.release()
         finally:
             self._stop.set()
             self._pulse.join()
@@ -78,37 +99,54 @@ class Worker:
                 Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def take(self, *, batch: int | None = None, kinds: Collection[Kind] = ()) -> Task | None:
-        """Take the next queued job, None if there is none; one at a time.
+        """Take the next queued job, None if there is none.
 
         Jobs of dead workers are put back into the queue first.
         """
-        assert self._task is None, "a worker holds one job at a time"
         reap_dead(self._leases, but=self.name)
-        job = self._leases.claim(self.name, batch=batch, kinds=kinds)
-        if job is not None:
-            self._task = Task(job, self)
-        return self._task
+        return self._in_hand(self._leases.claim(self.name, batch=batch, kinds=kinds))
+
+    def begin(self, new: NewJob) -> Task | None:
+        """Put a job in and take it at once; None if another process is at it.
+
+        It never waits in the queue: should this process die, the job has failed.
+        """
+        if not self.name.startswith(OWN):
+            raise ValueError("wanted a worker of its own for a job that is not queued")
+        reap_dead(self._leases, but=self.name)
+        return self._in_hand(self._jobs.begin(new, self.name, self._leases.lease_s))
+
+    def _in_hand(self, job: Job | None) -> Task | None:
+        if job is None:
+            return None
+        self._tasks[job.id] = Task(job, self)
+        return self._tasks[job.id]
 
     def _beat(self) -> None:
-        """Until stopped: renew the lease and hand on what was reported."""
+        """Until stopped: renew the leases and hand on what was reported."""
         while not self._stop.wait(self._beat_s):
-            task = self._task
-            if task is None:
-                continue
-            try:
-                task.wish = self._leases.renew(task.job.id, self.name)
-                task.hand_on(self._jobs)
-            except StoreError as err:
-                logger.warning("could not renew the lease of job %d: %s", task.job.id, err)
+            for task in list(self._tasks.values()):
+                try:
+                    self._renew(task)
+                except StoreError as err:
+                    level = logging.DEBUG if self._has_warned else logging.WARNING
+                    self._has_warned = True
+                    logger.log(level, "could not renew the lease of job %d: %s", task.job.id, err)
+
+    def _renew(self, task: Task) -> None:
+        before, task.wish = task.wish, self._leases.renew(task.job.id, self.name)
+        task.hand_on(self._jobs)
+        if task.wish == "cancel" != before and task.job.id in self._tasks:
+            self._on_cancel()
 
     def _let_go(self, task: Task) -> Leases:
-        assert task is self._task, "a task ends once"
-        self._task = None
+        held = self._tasks.pop(task.job.id, None)
+        assert held is task, "a task ends once"
         return self._leases
 
 
 class Task:
-    """A job in hand; ends by `finish`, `fail` or `release`."""
+    """A job in hand; ends by `finish`, `fail`, `cancel` or `release`."""
 
     def __init__(self, job: Job, worker: Worker) -> None:
         self.job = job
@@ -117,6 +155,7 @@ class Task:
         self._worker = worker
         self._begun = time.monotonic()
         self._told: tuple[int, int, str] | None = None
+        self._stops = False
 
     @property
     def seconds(self) -> float:
@@ -125,7 +164,11 @@ class Task:
 
     def cancelled(self) -> bool:
         """Whether the work shall stop: somebody asked, or the job is in other hands."""
-        return self.wish != "go on"
+        return self._stops or self.wish != "go on"
+
+    def stop(self) -> None:
+        """Have `cancelled` say so from now on, because this process wants to end."""
+        self._stops = True
 
     def report(self, done: int, total: int, note: str = "") -> None:
         """Say how far the work is; costs nothing, the pulse writes it down."""
@@ -146,6 +189,11 @@ class Task:
         """Keep why it failed; False if the job is in other hands by now."""
         leases = self._worker._let_go(self)
         return leases.fail(self.job.id, self._worker.name, error, self.seconds)
+
+    def cancel(self) -> bool:
+        """Keep that it was given up; False if the job is in other hands by now."""
+        leases = self._worker._let_go(self)
+        return leases.cancel(self.job.id, self._worker.name)
 
     def release(self) -> bool:
         """Give it back unfinished; False if the job is in other hands by now."""

@@ -15,6 +15,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers are the parallel part
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _store_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Commands keep a record of their work; not in the store of whoever runs the tests."""
+    os.environ["ORBWEAVE_STORE"] = str(tmp_path_factory.mktemp("store") / "orbweave.db")
+
+
 @pytest.fixture(autouse=True)
 def _fixed_seeds() -> None:
     random.seed(0)

@@ -19,10 +19,11 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from agents.events import Event, RenderStep, TurnStarted
+from agents.events import Event
 from orbweave import __version__
 from orbweave.errors import Cancelled, OrbweaveError, OutputError, shown
 from orbweave.files import check_output, remove_leftovers, write_text
@@ -30,11 +31,21 @@ from orbweave.job import NewJob, State
 from orbweave.jobs import Jobs
 from orbweave.records import Design
 from orbweave.worker import Task, Worker
+from ui.crew import Crew
 from ui.design import is_design
 from ui.matrix import BatchRow
+from ui.progress import told_to
 from ui.results import result_of
 
-__all__ = ["MakeRow", "OnProgress", "check_batch_folder", "plan_batch", "work_on"]
+__all__ = [
+    "MakeRow",
+    "OnProgress",
+    "Progress",
+    "check_batch_folder",
+    "plan_batch",
+    "profile_of",
+    "work_on",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +60,10 @@ OnProgress = Callable[[int, int, float | None], None]
 
 
 class MakeRow(Protocol):
-    """What `ui.maker.Maker` offers; a fake stands in for it in tests."""
+    """What `ui.maker.Maker` offers; a fake stands in for it in tests.
+
+    It is called from several threads at once.
+    """
 
     def __call__(
         self,
@@ -77,7 +91,14 @@ def check_batch_folder(out: Path) -> None:
         )
 
 
-def plan_batch(jobs: Jobs, out: Path, rows: Sequence[BatchRow], asked: Mapping[str, object]) -> int:
+def plan_batch(
+    jobs: Jobs,
+    out: Path,
+    rows: Sequence[BatchRow],
+    asked: Mapping[str, object],
+    *,
+    at_once: int = 1,
+) -> int:
     """Put a batch into the store, what is finished on the disk as done; return its number.
 
     Args:
@@ -85,13 +106,14 @@ def plan_batch(jobs: Jobs, out: Path, rows: Sequence[BatchRow], asked: Mapping[s
         out: Folder of the batch, absolute.
         rows: All its rows, in the order of the table.
         asked: What was asked for, for people: kept in `batch.json`.
+        at_once: Rows that will be under way at once; part of what decides how long one takes.
     """
     record = {"orbweave": __version__, "rows": len(rows), **asked}
     write_text(out / RECORD, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     jobs.store.remember_folder(out)
     batch = jobs.add(NewJob("batch", out.name, dict(asked), key=str(out))).id
     groups = _groups(rows)
-    jobs.plan(batch, [_new_job(row, out, groups[_models(row)]) for row in rows])
+    jobs.plan(batch, [_new_job(row, out, groups[_models(row)], at_once) for row in rows])
     # In this order: a row that another process ends meanwhile is never taken for lost.
     states = jobs.states(batch)
     there = _folders(out / DESIGNS)
@@ -105,22 +127,36 @@ def plan_batch(jobs: Jobs, out: Path, rows: Sequence[BatchRow], asked: Mapping[s
 
 
 def work_on(
-    jobs: Jobs, batch: int, make: MakeRow, *, on_progress: OnProgress = lambda *_: None
+    jobs: Jobs,
+    batch: int,
+    make: MakeRow,
+    *,
+    at_once: int = 1,
+    on_progress: OnProgress = lambda *_: None,
 ) -> dict[State, int]:
     """Make the rows of a batch until none is left to make; return how many are in each state.
 
     Rows that other processes work on are waited for: if one of these dies, its row is made
     here. A row that fails is kept as failed, and the next is taken.
 
+    Args:
+        jobs: The store.
+        batch: Number of the batch in it.
+        make: Makes one row, in any thread.
+        at_once: Rows under way at the same time, at least 1; they end as they would alone.
+        on_progress: Called in this thread.
+
     Raises:
-        OutputError: the disk is full; the row at hand is back in the queue.
+        OutputError: the disk is full; the rows at hand are back in the queue.
     """
-    progress = _Progress(jobs, batch, on_progress)
-    with Worker(jobs) as worker:
+    progress = Progress(jobs, batch, on_progress)
+    with Worker(jobs) as worker, Crew(at_once) as crew:
         while True:
-            task = worker.take(batch=batch)
+            task = worker.take(batch=batch) if crew.has_room else None
             if task is not None:
-                _make(task, make)
+                crew.begin(task, partial(_make, make))
+            elif crew:
+                crew.wait(WAIT_S)
             elif not jobs.tally(batch).get("running"):
                 return progress.end()
             else:
@@ -128,13 +164,18 @@ def work_on(
             progress.tell()
 
 
-def _new_job(row: BatchRow, out: Path, group: int) -> NewJob:
+def profile_of(row: BatchRow, at_once: int) -> str:
+    """Return what decides how long a row takes, in words."""
+    return f"{row.profile}; {at_once} at once"
+
+
+def _new_job(row: BatchRow, out: Path, group: int, at_once: int) -> NewJob:
     return NewJob(
         "batch-row",
         row.name or row.brief.concept,
         row.model_dump(mode="json"),
         key=str(out / DESIGNS / row.folder),
-        profile=row.profile,
+        profile=profile_of(row, at_once),
         priority=group,
     )
 
@@ -169,7 +210,7 @@ def _read(folder: Path) -> Design:
         ) from err
 
 
-def _make(task: Task, make: MakeRow) -> None:
+def _make(make: MakeRow, task: Task) -> None:
     """Make one row and keep what came of it."""
     row = BatchRow.model_validate(task.job.parameters)
     assert task.job.key is not None
@@ -180,7 +221,7 @@ def _make(task: Task, make: MakeRow) -> None:
         if is_design(target):
             record = _read(target)
         else:
-            record = make(row, target, on_event=_listener(task), cancelled=task.cancelled)
+            record = make(row, target, on_event=told_to(task.report), cancelled=task.cancelled)
         task.finish(result_of(record), _seconds(record))
     except Cancelled:
         task.release()
@@ -192,18 +233,6 @@ def _make(task: Task, make: MakeRow) -> None:
     except Exception as err:  # one bad row must not end the batch
         logger.exception("row %d failed", row.number)
         task.fail(f"a fault of Orbweave itself, {type(err).__name__}: {err}")
-
-
-def _listener(task: Task) -> Callable[[Event], None]:
-    """Return what tells the store how far a row is."""
-
-    def on_event(event: Event) -> None:
-        if isinstance(event, TurnStarted):
-            task.report(0, 0, f"{event.speaker.replace('_', ' ')} speaks")
-        elif isinstance(event, RenderStep):
-            task.report(event.step, event.total, "drawing")
-
-    return on_event
 
 
 def _disk_is_full(err: BaseException | None) -> bool:
@@ -218,7 +247,7 @@ def _seconds(record: Design) -> float:
     return round(sum(record.timings_s.values()), 3)
 
 
-class _Progress:
+class Progress:
     """Tells the caller and the store how far a batch is."""
 
     def __init__(self, jobs: Jobs, batch: int, on_progress: OnProgress) -> None:

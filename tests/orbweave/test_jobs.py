@@ -380,6 +380,22 @@ def test_a_worker_that_leaves_in_the_middle_gives_its_job_back(known):
     assert (known.get(job.id).state, known.get(job.id).attempts) == ("queued", 0)
 
 
+def test_a_worker_holds_several_jobs_and_leaves_none_behind(known):
+    batch = _batch(known, 3)
+    with Worker(Jobs(known.store), lease_s=0.3) as worker:
+        first, second = worker.take(batch=batch), worker.take(batch=batch)
+        assert (first.job.label, second.job.label) == ("row 0", "row 1")
+        assert second.finish({})
+        before = known.get(first.job.id).lease_until
+        deadline = time.monotonic() + 20
+        while known.get(first.job.id).lease_until == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        first.stop()
+        assert first.cancelled()
+    assert known.tally(batch) == {"queued": 2, "done": 1}
+    assert known.get(first.job.id).attempts == 0
+
+
 # Takes jobs until there are none; prints each. Given a time, it takes one and then sleeps.
 WORKING = """
 import sys, time

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 
-import orbweave.leases, ui.batch, ui.batch_report, ui.design, ui.maker, ui.report, alembic.command, agents.embedding
+import orbweave.leases, ui.batch, ui.batch_report, ui.design, ui.maker, ui.report
+import alembic.command, agents.embedding
 from agents.conversation import Conversation
 from agents.fake import FakeEngine
 from agents.roles import load_team

@@ -31,19 +31,25 @@ def application(*, debug: bool = False) -> typer.Typer:
     from ui.commands import (
         ablate,
         batch,
+        converse,
         design,
         distill,
         env,
         evaluate,
+        homogenise,
         ingest,
         jobs,
+        judge,
         measure,
         merge,
         models,
+        relief,
         render,
         reproduce,
+        serve,
         study,
         train,
+        ui,
     )
     from ui.commands.text import TextCommand
 
@@ -58,17 +64,23 @@ def application(*, debug: bool = False) -> typer.Typer:
     app.command("design", cls=TextCommand)(design.design)
     app.command("batch")(batch.batch)
     app.add_typer(jobs.application(), name="jobs")
+    app.command("converse")(converse.converse)
+    app.command("judge")(judge.judge)
     app.command("render", cls=TextCommand)(render.render)
     app.command("reproduce")(reproduce.reproduce)
     app.command("measure")(measure.measure)
+    app.command("relief")(relief.relief)
+    app.command("homogenise")(homogenise.homogenise)
     app.command("ingest")(ingest.ingest)
     app.command("distill")(distill.distill)
     app.command("train")(train.train)
     app.command("ablate")(ablate.ablate)
     app.add_typer(merge.application(), name="merge")
     app.command("evaluate")(evaluate.evaluate)
+    app.command("serve")(serve.serve)
     app.command("study")(study.study)
     app.add_typer(models.application(), name="models")
+    app.command("ui")(ui.ui)
     app.command("env")(env.env)
     return app
 

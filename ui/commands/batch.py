@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,9 @@ from ui.commands.choice import one_of
 
 if TYPE_CHECKING:
     from orbweave.job import Job, State
+    from orbweave.jobs import Jobs
     from ui.answer import Answer
-    from ui.batch import MakeRow
+    from ui.batch import MakeRow, OnProgress
     from ui.matrix import BatchRow, Combine
 
 __all__ = ["batch"]
@@ -73,6 +75,28 @@ def batch(
     domains: Annotated[list[str] | None, _values("Experts to ask, with commas between.")] = None,
     images: Annotated[list[str] | None, _values("Pictures of each version, default 2.")] = None,
     rounds: Annotated[list[str] | None, _values("Prompt versions at most, default 1.")] = None,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Rows under way at the same time in this process; the results are the same "
+            "[default: 8 a core, 1 a gigabyte of memory, at most 16].",
+            show_default=False,
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on all machines of a Ray cluster: its address, auto, or local to start "
+            "one here.",
+            show_default=False,
+        ),
+    ] = None,
+    engines_per_node: Annotated[
+        int, typer.Option(min=1, max=64, help="With --ray: processes on each machine.")
+    ] = 1,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed rows again.")] = False,
     zipped: Annotated[
         bool, typer.Option("--zip", help="Pack the whole batch into one file too.")
@@ -92,6 +116,7 @@ def batch(
     """
     from ui.answer import Answer
     from ui.batch import check_batch_folder
+    from ui.crew import usual_at_once
     from ui.matrix import parse_seeds
 
     given = {
@@ -115,11 +140,24 @@ def batch(
     rows = _rows(file, values, one_of("--combine", combine, COMBINATIONS), answer)
     target = (out or PARENT / file.stem).absolute()
     check_batch_folder(target)
+    n_at_once = at_once or usual_at_once()
     if plan:
-        _plan(rows, target, answer)
+        _plan(rows, target, n_at_once, answer)
         return
     asked = {"table": str(file.absolute()), "combine": combine, "options": values}
-    _run(rows, target, asked, answer, retry=retry, zipped=zipped)
+    hands = _Hands(n_at_once, ray, engines_per_node)
+    _run(rows, target, asked, hands, answer, retry=retry, zipped=zipped)
+
+
+@dataclass(frozen=True)
+class _Hands:
+    """Who works on the rows."""
+
+    at_once: int
+    """Rows under way at the same time in a process."""
+    ray: str | None
+    """Address of the cluster; None works in this process."""
+    engines_per_node: int
 
 
 def _rows(
@@ -143,21 +181,21 @@ def _rows(
     raise TableFaults(str(file), faults)
 
 
-def _plan(rows: Sequence[BatchRow], out: Path, answer: Answer) -> None:
+def _plan(rows: Sequence[BatchRow], out: Path, at_once: int, answer: Answer) -> None:
     """Show the matrix and how long it will take, from past rows like these."""
     from ui.batch import DESIGNS
     from ui.design import is_design
     from ui.duration import duration
 
     left = [row for row in rows if not is_design(out / DESIGNS / row.folder)]
-    seconds, unknown = _expected(left)
+    seconds, unknown = _expected(left, at_once)
     n_images = sum(row.images * row.rounds for row in rows)
     matrix = _matrix(rows)
     answer.line(f"matrix: {matrix} = {len(rows):,} rows, at most {n_images:,} pictures")
     answer.line(f"to do: {len(left):,} rows, {len(rows) - len(left):,} are done")
     note = f"; no row like {unknown:,} of them was made before" if unknown else ""
     known = "unknown" if unknown == len(left) and left else duration(seconds)
-    answer.line(f"time: {known} by one process{note}")
+    answer.line(f"time: {known} by one process, {at_once} rows at once{note}")
     for row in rows[:SHOWN]:
         answer.line(f"row {row.number}: {row.folder}  ({row.profile})")
     if len(rows) > SHOWN:
@@ -172,20 +210,22 @@ def _plan(rows: Sequence[BatchRow], out: Path, answer: Answer) -> None:
     answer.end(document if answer.as_json else None, f"plan: would write {out}")
 
 
-def _expected(rows: Sequence[BatchRow]) -> tuple[float, int]:
+def _expected(rows: Sequence[BatchRow], at_once: int) -> tuple[float, int]:
     """Return (seconds for the rows whose like was made before, how many others there are)."""
     from collections import Counter
 
     from orbweave.jobs import open_jobs
     from orbweave.store import store_exists
+    from ui.batch import profile_of
 
-    profiles = Counter(row.profile for row in rows)
+    profiles = Counter(profile_of(row, at_once) for row in rows)
     if not rows or not store_exists():
         return 0.0, len(rows)
     jobs = open_jobs()
     each = {profile: jobs.typical_seconds(profile) for profile in profiles}
     seconds = sum((each[profile] or 0.0) * n for profile, n in profiles.items())
-    return seconds, sum(n for profile, n in profiles.items() if each[profile] is None)
+    beside = min(at_once, len(rows))
+    return seconds / beside, sum(n for profile, n in profiles.items() if each[profile] is None)
 
 
 def _matrix(rows: Sequence[BatchRow]) -> str:
@@ -202,6 +242,7 @@ def _run(
     rows: list[BatchRow],
     out: Path,
     asked: Mapping[str, object],
+    hands: _Hands,
     answer: Answer,
     *,
     retry: bool,
@@ -209,11 +250,11 @@ def _run(
 ) -> None:
     from orbweave.jobs import open_jobs
     from ui.bar import bar
-    from ui.batch import plan_batch, work_on
+    from ui.batch import plan_batch
     from ui.batch_report import write_report
 
     jobs = open_jobs()
-    number = plan_batch(jobs, out, rows, asked)
+    number = plan_batch(jobs, out, rows, asked, at_once=hands.at_once)
     rows.clear()  # the store has them now
     if retry and {"failed", "cancelled"} & jobs.tally(number).keys():
         jobs.steer(number, "retry")
@@ -224,7 +265,7 @@ def _run(
             if not answer.quiet:
                 drawn(done, total)
 
-        tally = work_on(jobs, number, _maker(answer), on_progress=on_progress)
+        tally = _work(jobs, number, hands, on_progress)
     written = write_report(jobs, number, out, zipped=zipped)
     failures = jobs.find(batch=number, states=["failed"])
     for job in failures[:SHOWN]:
@@ -234,7 +275,26 @@ def _run(
         raise typer.Exit(1)
 
 
-def _maker(answer: Answer) -> MakeRow:
+def _work(jobs: Jobs, batch: int, hands: _Hands, on_progress: OnProgress) -> dict[State, int]:
+    """Make the rows here or on a cluster; return how many are in each state."""
+    if hands.ray is None:
+        from ui.batch import work_on
+
+        return work_on(jobs, batch, maker(), at_once=hands.at_once, on_progress=on_progress)
+    from ui.cluster import work_on_cluster
+
+    return work_on_cluster(
+        jobs,
+        batch,
+        maker,
+        address=hands.ray,
+        per_node=hands.engines_per_node,
+        at_once=hands.at_once,
+        on_progress=on_progress,
+    )
+
+
+def maker() -> MakeRow:
     """Return what makes rows; nothing is loaded before the first."""
     from agents.embedding import MiniLM
     from ui import design

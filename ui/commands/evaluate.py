@@ -13,6 +13,7 @@ from ui.commands.choice import one_of
 from ui.markdown import aligned_table
 
 if TYPE_CHECKING:
+    from orbweave.logbook import Entry
     from training.benchmark import Benchmark, Text
     from training.evaluation import (
         Accuracy,
@@ -91,6 +92,7 @@ def evaluate(
     Example: orbweave evaluate base runs/silk --benchmark silk-collagen --out results/silk
     """
     from orbweave.errors import UsageError
+    from orbweave.logbook import logged
     from orbweave.models import ModelRef
     from training.evaluation import SCORINGS, document
     from training.lm_eval_tasks import export_tasks, is_export
@@ -127,11 +129,12 @@ def evaluate(
         export_tasks(sets, tasks_out, force=force)
     told: dict[str, Any] = {"written": plan["written"]}
     if refs:
-        evaluation = _run(refs, sets, texts, scorings, batch, answer)
-        told |= document(evaluation)
-        answer.line(report(evaluation))
-        if out is not None:
-            _write(evaluation, out, force=force)
+        with logged("evaluate", ", ".join(refs), out) as entry:
+            evaluation = _run(refs, sets, texts, scorings, batch, answer, entry)
+            told |= document(evaluation)
+            answer.line(report(evaluation))
+            if out is not None:
+                _write(evaluation, out, force=force)
     last = f"written to {', '.join(told['written'])}" if told["written"] else ""
     answer.end(told, last or f"evaluated {len(refs)} model(s); --out keeps the result")
 
@@ -166,14 +169,16 @@ def _run(
     scorings: Sequence[Scoring],
     batch: int,
     answer: Answer,
+    entry: Entry,
 ) -> Evaluation:
     from merging.build import resolve_model
     from training.evaluation import evaluate as evaluated
     from ui.bar import bar
+    from ui.progress import both
 
     folders = [(ref, resolve_model(ref, answer.note)) for ref in refs]
     with bar("evaluate", "item") as shown:
-        on_progress = (lambda done, total: None) if answer.quiet else shown
+        on_progress = entry.report if answer.quiet else both(shown, entry.report)
         return evaluated(
             folders, sets, texts, scorings=scorings, batch=batch, on_progress=on_progress
         )

@@ -170,21 +170,37 @@ def watch(job: Number, as_json: options.Json = False, quiet: options.Quiet = Fal
 
 
 def rebuild(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR", help="Folders with designs.")],
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DIR]...",
+            help="Folders with designs [default: those noted beside the store].",
+            show_default=False,
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Put designs that lie on the disk into the store, where it does not know them.
 
+    A damaged store is moved aside and filled like this by whatever command opens it first.
+
     Example: orbweave jobs rebuild designs batches/silk
     """
+    from orbweave.errors import UsageError
     from orbweave.jobs import rebuild as fill
     from ui.answer import Answer
 
     jobs = _opened()
-    n = sum(fill(jobs, folder.absolute()) for folder in folders)
+    meant = [folder.absolute() for folder in folders or ()] or jobs.store.folders()
+    if not meant:
+        raise UsageError(
+            f"wanted folders with designs, none is noted beside {jobs.store.place}; name them"
+        )
+    n = sum(fill(jobs, folder) for folder in meant)
     answer = Answer(as_json=as_json, quiet=quiet)
-    answer.end({"found": n, "store": jobs.store.place}, f"{n} designs are in {jobs.store.place}")
+    document = {"found": n, "store": jobs.store.place, "folders": [str(each) for each in meant]}
+    answer.end(document, f"{n} designs are in {jobs.store.place}")
 
 
 def _opened() -> Jobs:

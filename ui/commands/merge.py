@@ -82,7 +82,9 @@ def merge(
     Example: orbweave merge "slerp(base, ./silk, profile=paper)" ./silk-merged
     """
     from merging.build import merge as write
+    from orbweave.logbook import logged
     from ui.answer import Answer
+    from ui.progress import both
     from ui.target import check_target
 
     check_target(out, force=force, is_ours=_is_merge)
@@ -91,7 +93,9 @@ def merge(
         _plan(recipe, out, answer, partial=partial)
         return
     begin = time.perf_counter()
-    findings = write(recipe, out, partial=partial, force=force, on_progress=answer.note)
+    with logged("merge", recipe, out) as entry:
+        told = both(answer.note, entry.note)
+        findings = write(recipe, out, partial=partial, force=force, on_progress=told)
     seconds = round(time.perf_counter() - begin, 2)
     for finding in findings:
         answer.line(f"{finding.level}: {finding.text}")

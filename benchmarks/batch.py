@@ -1,0 +1,520 @@
+"""`orbweave batch` beside the workflow people write first; and what a row costs as a batch grows.
+
+    python benchmarks/batch.py --concepts 16 --json batch.json
+    python benchmarks/batch.py --parts growth --growth 1,10,100,1000
+
+Workflow: the same designs five times, each in a fresh process, models loaded and one design made
+before the clock starts. First ours, which writes down what was asked of the models; then
+`reference_workflow.py`, which repeats it: same weights, same chats, same number of tokens, same
+steps and sizes. Between the two, one thing is changed at a time:
+
+    reference, float32    generate and diffusers, one call after another, as they come
+    reference, bfloat16   the same in the number type the processor multiplies natively
+    one row at a time     our engine and renderer, one row after another
+    several at once       conversations answered together; who draws holds everybody up
+    orbweave batch        drawing goes on beside the talking
+
+Texts and pictures of the last three are the same, which is checked. Pictures start from words
+alone, since a stock text-to-image call knows no geometry.
+
+Growth: rows of a tiny random language model and 64-pixel pictures of two steps, so that what a
+row costs besides the models is seen; with time, peak memory and the store's size per row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+OURS = ("one row at a time", "several at once", "orbweave batch")
+REFERENCES = {"reference, float32": "float32", "reference, bfloat16": "bfloat16"}
+SUBJECTS = (
+    "a filter membrane that combines spider silk and leaf veins",
+    "a helmet liner built like the layers of nacre",
+    "a roof that spreads load like an orb web",
+    "a bandage with the crimp of collagen fibres",
+    "a facade that opens like stomata",
+    "a rope with the hierarchy of a tendon",
+    "a shock absorber after the mantis shrimp's club",
+    "a water collector like a lotus leaf",
+)
+WARM = "a bridge of bamboo"
+
+
+def main() -> None:
+    """Run the parts and print their tables, or one run if this is a child."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default="workflow,growth")
+    parser.add_argument("--concepts", type=int, default=16, help="designs of the workflow")
+    parser.add_argument("--model", help="of every speaker; default: the team's own")
+    parser.add_argument("--images", type=int, default=2, help="pictures of a design")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--size", type=int, default=256, help="pixels")
+    parser.add_argument("--at-once", type=int, help="default: that of orbweave batch")
+    parser.add_argument("--growth", default="1,10,100,1000", help="numbers of rows")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument("--child", choices=(*OURS, "growth"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    sys.path.insert(0, str(ROOT))
+    if args.child:
+        told = grow(args) if args.child == "growth" else ours(args)
+        (args.folder / "told.json").write_text(json.dumps(told), "utf-8")
+        return
+    parts = args.parts.split(",")
+    if not set(parts) <= {"workflow", "growth"}:
+        parser.error(f"--parts takes workflow and growth, got {args.parts}")
+    document: dict[str, Any] = {"machine": machine()}
+    with tempfile.TemporaryDirectory() as folder:
+        if "workflow" in parts:
+            document["workflow"] = workflow(args, Path(folder))
+            print(workflow_table(document["workflow"]))
+        if "growth" in parts:
+            document["growth"] = growth(args, Path(folder))
+            print(growth_table(document["growth"]))
+    if args.json:
+        args.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+        print(f"figures written to {args.json}")
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    from ui.environment import environment
+
+    return environment() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "")}
+
+
+# --------------------------------------------------------------------------- the workflow
+
+
+def workflow(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Run the five kinds one after another and return their figures."""
+    runs: dict[str, Any] = {}
+    for kind in OURS:
+        runs[kind] = in_child(kind, args, folder / kind.replace(" ", "-"))
+    said = {kind: runs[kind].pop("said") for kind in OURS}
+    work = folder / "work.json"
+    work.write_text(json.dumps(runs[OURS[0]].pop("work")), "utf-8")
+    for kind in OURS[1:]:
+        del runs[kind]["work"]
+    for kind, dtype in REFERENCES.items():
+        runs[kind] = reference(work, dtype, folder)
+    for kind, run in runs.items():
+        run["designs_per_hour"] = 3600 * run["designs"] / run["seconds"]
+        print(f"{kind}: {run['designs_per_hour']:.1f} designs an hour", file=sys.stderr)
+    return {
+        "runs": {kind: runs[kind] for kind in (*REFERENCES, *OURS)},
+        "same_designs": all(each == said[OURS[0]] for each in said.values()),
+        "images": args.images,
+        "steps": args.steps,
+        "size": args.size,
+    }
+
+
+def in_child(kind: str, args: argparse.Namespace, folder: Path, rows: int = 0) -> Any:
+    """Return what a fresh process tells of one run."""
+    folder.mkdir(parents=True)
+    command = [sys.executable, __file__, "--child", kind, "--folder", str(folder)]
+    command += ["--concepts", str(rows or args.concepts), "--images", str(args.images)]
+    command += ["--steps", str(args.steps), "--size", str(args.size)]
+    command += ["--at-once", str(args.at_once)] if args.at_once else []
+    command += ["--model", args.model] if args.model else []
+    env = {"PYTHONPATH": str(ROOT), "ORBWEAVE_STORE": str(folder / "orbweave.db")}
+    subprocess.run(command, check=True, env=os.environ | env)
+    return json.loads((folder / "told.json").read_text("utf-8"))
+
+
+def reference(work: Path, dtype: str, folder: Path) -> Any:
+    """Return what the reference workflow tells of itself."""
+    script = Path(__file__).with_name("reference_workflow.py")
+    command = [sys.executable, str(script), "--work", str(work), "--dtype", dtype]
+    command += ["--pictures", str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ours(args: argparse.Namespace) -> dict[str, Any]:
+    """Make the designs as one of our kinds does; return seconds, texts and what was asked."""
+    from agents.embedding import MiniLM
+    from orbweave.jobs import open_jobs
+    from ui.batch import plan_batch, work_on
+    from ui.batch_report import write_report
+    from ui.crew import usual_at_once
+    from ui.design import workshop
+    from ui.environment import peak_memory_mb
+    from ui.maker import Maker
+
+    at_once = 1 if args.child == OURS[0] else args.at_once or usual_at_once()
+    turn = threading.Lock() if args.child == OURS[1] else None
+    began = time.perf_counter()
+    embed, clock, log = MiniLM(), Clock(), Log()
+    clock.watch_the_engine()
+    shop = workshop(lambda text: None, embed)
+    renderer = Watched(shop.renderer, clock, turn)
+    shop = replace(shop, open_engine=log.opener(shop.open_engine, turn), renderer=renderer)
+    maker, jobs = Maker(shop, embed), open_jobs()
+    options = {"model": args.model} if args.model else {}
+    warm = plan_batch(jobs, args.folder / "warm", rows(args, [WARM], **options), {})
+    work_on(jobs, warm, maker)
+    busy = time.process_time()
+    loaded_s = time.perf_counter() - began
+    clock.seconds.clear()
+    clock.rows.clear()
+    concepts = [SUBJECTS[n % len(SUBJECTS)] for n in range(args.concepts)]
+    began = time.perf_counter()
+    asked = rows(args, concepts, **options)
+    batch = plan_batch(jobs, args.folder / "out", asked, {}, at_once=at_once)
+    tally = work_on(jobs, batch, maker, at_once=at_once)
+    write_report(jobs, batch, args.folder / "out", zipped=False)
+    seconds = time.perf_counter() - began
+    assert tally == {"done": args.concepts}, tally
+    made = {job.key: log.turns[f"row {job.id}"] for job in jobs.each(batch)}
+    records = {folder: read_design(folder) for folder in made}
+    (first,) = jobs.each(warm)
+    return {
+        "seconds": seconds,
+        "loading_s": loaded_s,
+        "processor_s": time.process_time() - busy,
+        "designs": args.concepts,
+        "at_once": at_once,
+        "peak_mb": peak_memory_mb(),
+        "spent_s": dict(clock.seconds),
+        "steps_of_rows": dict(sorted(clock.rows.items())),
+        "tokens": sum(turn["n_tokens"] for turns in made.values() for turn in turns),
+        "prompt_tokens": sum(turn["n_prompt"] for turns in made.values() for turn in turns),
+        "said": {Path(folder).name: digest(record) for folder, record in records.items()},
+        "work": {
+            "models": log.folders,
+            "image_model": image_folder(),
+            "warm": {
+                "turns": log.turns[f"row {first.id}"],
+                "pictures": pictures_of(read_design(first.key)),
+            },
+            "designs": [
+                {"turns": made[folder], "pictures": pictures_of(record)}
+                for folder, record in records.items()
+            ],
+        },
+    }
+
+
+def rows(args: argparse.Namespace, concepts: Sequence[str], **options: str) -> list[Any]:
+    """Return the rows of a batch, each with a seed of its own."""
+    from ui.matrix import expand
+    from ui.table import Row
+
+    given = {
+        "size": [str(args.size)], "steps": [str(args.steps)], "images": [str(args.images)],
+        "structure": ["none"], **{name: [value] for name, value in options.items()},
+    }  # fmt: skip
+    table = [
+        Row(n, {"concept": concept, "seed": str(1000 * n)})
+        for n, concept in enumerate(concepts, start=2)
+    ]
+    made, faults = expand(table, given, "product")
+    assert not faults, faults
+    return made
+
+
+def read_design(folder: str) -> dict[str, Any]:
+    """Return the record of a design."""
+    record: dict[str, Any] = json.loads((Path(folder) / "design.json").read_text("utf-8"))
+    return record
+
+
+def pictures_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a stock pipeline needs to draw the pictures of a design."""
+    wanted = ("prompt", "negative_prompt", "steps", "guidance", "width", "height")
+    return [
+        {name: picture["request"][name] for name in wanted} | {"seed": picture["seed"]}
+        for picture in record["pictures"]
+    ]
+
+
+def digest(record: dict[str, Any]) -> str:
+    """Return a hash of what a design says and shows."""
+    texts = [turn["text"] for turn in record["turns"]]
+    pictures = [picture["sha256"] for picture in record["pictures"]]
+    return hashlib.sha256(json.dumps([texts, pictures]).encode()).hexdigest()
+
+
+def image_folder() -> str:
+    """Return the folder of the embedded image model."""
+    from imagegen.assembly import assembled
+
+    return str(assembled()[0])
+
+
+class Clock:
+    """Seconds spent in each part of the work."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.rows: Counter[int] = Counter()
+        """Steps of the engine by the number of replies it answered together."""
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `work`, timed."""
+
+        @wraps(work)
+        def call(*args: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return work(*args, **named)
+            finally:
+                self.seconds[name] += time.perf_counter() - began
+
+        return call
+
+    def watch_the_engine(self) -> None:
+        """Time what the engine's thread does; costs microseconds a token."""
+        from agents.decoder import Decoder
+        from agents.sampler import Sampler
+
+        step = Decoder.step
+
+        def counted(decoder: Decoder, sequences: Sequence[Any], tokens: Sequence[int]) -> Any:
+            self.rows[len(sequences)] += 1
+            return step(decoder, sequences, tokens)
+
+        watched: Any = Decoder
+        watched.step = self.timed("making tokens", counted)
+        watched.read = self.timed("reading prompts", Decoder.read)
+        watched.score = self.timed("weighing scores", Decoder.score)
+        drawer: Any = Sampler
+        drawer.draw = self.timed("drawing the next token", Sampler.draw)
+
+
+class Watched:
+    """A renderer that is timed and, with a lock, holds everybody else up."""
+
+    def __init__(self, renderer: Any, clock: Clock, turn: threading.Lock | None) -> None:
+        self._render = clock.timed("drawing pictures", renderer.render)
+        self._turn = turn
+
+    def render(self, *args: Any, **named: Any) -> Any:
+        """Render, in turn with the engine if it was so said."""
+        if self._turn is None:
+            return self._render(*args, **named)
+        with self._turn:
+            return self._render(*args, **named)
+
+
+class Log:
+    """What was asked of the language models."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        """By the name of the thread that makes the row, `row 7` for job 7."""
+        self.folders: dict[str, str] = {}
+
+    def opener(self, opened: Callable[[str], Any], turn: threading.Lock | None) -> Any:
+        """Return what opens engines that write down what they are asked."""
+        from agents.engine import TransformersEngine
+        from merging.build import resolve_model
+
+        def open_engine(model: str) -> Any:
+            folder = resolve_model(model, lambda text: None)
+            self.folders[model] = str(folder)
+            engine = opened(model) if turn is None else TransformersEngine(folder, model, turn=turn)
+            return Scribe(engine, self)
+
+        return open_engine
+
+    def add(self, engine: Any, messages: Any, n_prompt: int, **asked: Any) -> None:
+        """Write one request down."""
+        chat = [list(message) for message in messages]
+        row = threading.current_thread().name
+        self.turns[row].append(
+            {"model": engine.model, "messages": chat, "n_prompt": n_prompt, "seed": 0} | asked
+        )
+
+
+class Scribe:
+    """An engine that passes on and writes down."""
+
+    def __init__(self, engine: Any, log: Log) -> None:
+        self._engine, self._log = engine, log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def stream(self, request: Any) -> AsyncGenerator[Any, None]:
+        """Yield what the engine says."""
+        async with aclosing(self._engine.stream(request)) as pieces:
+            async for piece in pieces:
+                if not isinstance(piece, str):
+                    self._log.add(
+                        self._engine, request.messages, piece.n_prompt_tokens,
+                        prefix=request.prefix, n_tokens=piece.n_tokens, seed=request.seed,
+                        temperature=request.sampling.temperature,
+                    )  # fmt: skip
+                yield piece
+
+    async def logprobs(self, messages: Any, options: Any) -> Any:
+        """Return what the engine weighs."""
+        n_prompt = self._engine.count_tokens(messages)
+        self._log.add(self._engine, messages, n_prompt, prefix="", n_tokens=0, temperature=1.0)
+        return await self._engine.logprobs(messages, options)
+
+
+def workflow_table(told: dict[str, Any]) -> str:
+    """Return the figures of the workflow as Markdown."""
+    runs = told["runs"]
+    first, second = (runs[kind]["designs_per_hour"] for kind in REFERENCES)
+    lines = [
+        "| way | designs an hour | times float32 | times bfloat16 | over the row above | loading |",
+        "|---|---|---|---|---|---|",
+    ]
+    before = None
+    for kind, run in runs.items():
+        rate = run["designs_per_hour"]
+        gave = "" if before is None else f"x {rate / before:.2f}"
+        lines.append(
+            f"| {kind} | {rate:.1f} | {rate / first:.2f} | {rate / second:.2f} | {gave} "
+            f"| {run['loading_s']:.1f} s |"
+        )
+        before = rate
+    same = "the same" if told["same_designs"] else "NOT the same"
+    lines.append(f"\nTexts and pictures of our three ways are {same}. Seconds of each part:\n")
+    for kind, run in runs.items():
+        spent = ", ".join(f"{name} {s:.1f}" for name, s in run["spent_s"].items())
+        busy = run["processor_s"]
+        lines.append(f"- {kind}: {run['seconds']:.1f} s, the processor's {busy:.1f} s; {spent}")
+    run = runs[OURS[-1]]
+    each = run["tokens"] / run["designs"], run["prompt_tokens"] / run["designs"]
+    lines.append(
+        f"\nA design has {each[0]:.0f} tokens made and {each[1]:.0f} read; {run['at_once']} rows "
+        f"at once; steps by replies answered together: {run['steps_of_rows']}."
+    )
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------------------- growth
+
+
+def growth(args: argparse.Namespace, folder: Path) -> list[Any]:
+    """Run batches of more and more rows, each in a fresh process."""
+    told = []
+    for n in map(int, args.growth.split(",")):
+        told.append(in_child("growth", args, folder / f"growth-{n}", rows=n))
+        print(f"{n} rows: {told[-1]['seconds'] / n:.3f} s each", file=sys.stderr)
+    return told
+
+
+def grow(args: argparse.Namespace) -> dict[str, Any]:
+    """Make a batch of tiny rows; return its figures."""
+    from agents.embedding import MiniLM
+    from orbweave.jobs import open_jobs
+    from ui.batch import plan_batch, work_on
+    from ui.batch_report import write_report
+    from ui.crew import usual_at_once
+    from ui.design import workshop
+    from ui.environment import peak_memory_mb
+    from ui.maker import Maker
+
+    args.size, args.steps, args.images = 64, 2, 1
+    options = {"model": str(tiny_model(args.folder)), "team": str(terse_team(args.folder))}
+    at_once = args.at_once or usual_at_once()
+    embed = MiniLM()
+    maker, jobs = Maker(workshop(lambda text: None, embed), embed), open_jobs()
+    warm = rows(args, [WARM], **options)
+    work_on(jobs, plan_batch(jobs, args.folder / "warm", warm, {}), maker)
+    empty, loaded_mb = store_bytes(jobs), peak_memory_mb()
+    busy = time.process_time()
+    concepts = [f"web number {n} of silk" for n in range(args.concepts)]
+    out = args.folder / "out"
+    began = time.perf_counter()
+    batch = plan_batch(jobs, out, rows(args, concepts, **options), {}, at_once=at_once)
+    tally = work_on(jobs, batch, maker, at_once=at_once)
+    made_s = time.perf_counter() - began
+    made_mb = peak_memory_mb()
+    write_report(jobs, batch, out, zipped=False)
+    assert tally == {"done": args.concepts}, tally
+    return {
+        "rows": args.concepts,
+        "at_once": at_once,
+        "seconds": time.perf_counter() - began,
+        "making_s": made_s,
+        "processor_s": time.process_time() - busy,
+        "loaded_mb": loaded_mb,
+        "made_mb": made_mb,
+        "peak_mb": peak_memory_mb(),
+        "store_bytes": store_bytes(jobs) - empty,
+    }
+
+
+def tiny_model(folder: Path) -> Path:
+    """Write a random language model of two layers with the embedded model's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from merging.build import resolve_model
+
+    target = folder / "tiny"
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("base", lambda text: None))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192,
+        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    return target
+
+
+def terse_team(folder: Path) -> Path:
+    """Write the default team with one fact an expert, one try and eight tokens a reply."""
+    from agents.roles import load_team
+
+    team = load_team().model_dump(mode="json", exclude_none=True)
+    team["facts_each"] = 1
+    for form in team.values():
+        if isinstance(form, dict) and "max_new_tokens" in form:
+            form |= {"max_new_tokens": 8, "tries": 1}
+    target = (folder / "terse.yaml").absolute()
+    target.write_text(json.dumps(team), "utf-8")  # JSON is YAML
+    return target
+
+
+def store_bytes(jobs: Any) -> int:
+    """Return the size of the store's file once its journal is folded in."""
+    jobs.store.close()
+    return jobs.store.file.stat().st_size
+
+
+def growth_table(told: Sequence[dict[str, Any]]) -> str:
+    """Return the figures of growth as Markdown."""
+    lines = [
+        "| rows | s a row | of it making | processor's | MB before | after | with the report "
+        "| store, kB a row |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {run['rows']:,} | {run['seconds'] / run['rows']:.3f} "
+        f"| {run['making_s'] / run['rows']:.3f} | {run['processor_s'] / run['rows']:.3f} "
+        f"| {run['loaded_mb']:.0f} | {run['made_mb']:.0f} | {run['peak_mb']:.0f} "
+        f"| {run['store_bytes'] / run['rows'] / 1000:.1f} |"
+        for run in told
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
