@@ -1,0 +1,71 @@
+"""Pictures, reports and archives of a sitting, sent to its owner and to nobody else."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from orbweave.errors import UsageError
+from ui.archive import write_archive
+from ui.studio.desk import Desk
+from ui.studio.gate import OWNER_HEADER
+from ui.studio.sitting import Sitting
+from ui.target import slug
+
+__all__ = ["DOWNLOADS", "sender"]
+
+DOWNLOADS = "/sitting/{sitting_id}/{path:path}"
+FILES = {"report.html": "text/html", "conversation.md": "text/markdown"}
+"""Files of a design folder that are sent by name."""
+ALONE = {
+    # A report needs nothing but itself: no script, nothing from elsewhere.
+    "content-security-policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+}
+FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}
+"""A picture's name holds version and seed: it never changes."""
+
+
+def sender(desk: Desk) -> Callable[[Request], Response]:
+    """Return the handler of `DOWNLOADS`."""
+
+    def send(request: Request) -> Response:
+        try:
+            owner = request.headers[OWNER_HEADER]
+            sitting = desk.sitting(owner, request.path_params["sitting_id"])
+        except UsageError as err:
+            return PlainTextResponse(str(err), 404)
+        return _file(sitting, request.path_params["path"])
+
+    return send
+
+
+def _file(sitting: Sitting, path: str) -> Response:
+    folder, _, name = path.rpartition("/")
+    if folder == "picture":
+        picture = sitting.picture(name)
+        if picture is not None:
+            return FileResponse(picture, media_type="image/png", headers=FOR_EVER)
+    elif path == "design.zip" and not sitting.is_open:
+        return _archive(sitting)
+    elif path in FILES and (sitting.target / path).is_file():
+        return FileResponse(sitting.target / path, media_type=FILES[path], headers=ALONE)
+    return PlainTextResponse(f"wanted {path!r} of this design, there is none yet", 404)
+
+
+def _archive(sitting: Sitting) -> Response:
+    """Return the finished design folder, or what there is of an unfinished one, as a zip."""
+    folder = sitting.target if sitting.record is not None else sitting.folder
+    place = Path(tempfile.mkdtemp(prefix="orbweave-"))
+    write_archive(folder, place / "design.zip")
+    return FileResponse(
+        place / "design.zip",
+        media_type="application/zip",
+        filename=f"{slug(sitting.asked.row.brief.concept)}.zip",
+        background=BackgroundTask(shutil.rmtree, place, ignore_errors=True),
+    )

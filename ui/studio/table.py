@@ -1,0 +1,287 @@
+"""A sitting as HTML, in parts: a page that knows a part by its hash is not sent it again.
+
+Everything people and models write is escaped by the template; links are http or https.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, NamedTuple
+
+from agents.roles import StopRule, load_team
+from orbweave.errors import OrbweaveError
+from orbweave.models import catalogue_entry, lineage
+from orbweave.records import Citation, Measurement, Picture, Targets
+from ui.duration import duration
+from ui.report import Segment, marked, safe_link, structure_in_words
+from ui.studio.diff import word_diff
+from ui.studio.library import Card
+from ui.studio.sitting import Sitting, kept_name
+from ui.studio.story import Item, Speech, Story
+
+__all__ = ["SUGGESTIONS", "Part", "Row", "Seat", "against", "cards", "shown_table", "welcome"]
+
+TEMPLATE = "table.html.j2"
+SUGGESTIONS = (
+    "a filter membrane that combines spider silk and leaf veins",
+    "a facade panel that moves like a pine cone and carries load like bone",
+    "a tough plate of mineral bricks and collagen glue",
+    "a cushion as light as plant parenchyma that swells with water",
+    "a bridge deck that spreads load like an orb web",
+    "a packaging sheet that repels water like a lotus leaf",
+)
+"""Concepts for an empty page; each draws on what the facts know."""
+Column = Literal["head", "talk", "side"]
+
+
+class Part(NamedTuple):
+    """One piece of the page that changes as a whole."""
+
+    column: Column
+    key: str
+    html: str
+
+    @property
+    def digest(self) -> str:
+        """Short hash of the HTML."""
+        return hashlib.sha256(self.html.encode()).hexdigest()[:12]
+
+
+class Row(NamedTuple):
+    """One image statistic beside what was wanted."""
+
+    label: str
+    got: str
+    want: str
+    fits: bool | None
+    """None where nothing was wanted."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """What the table must know beside the sitting itself."""
+
+    position: int = 0
+    """In the queue; 0 if it does not wait."""
+    note: str = ""
+    """What the models are waiting for."""
+    verdict: str = ""
+    """Whether a repeated design came out the same."""
+
+
+def shown_table(sitting: Sitting, seat: Seat) -> list[Part]:
+    """Return the whole table, in the order of reading."""
+    with sitting.lock:
+        story = sitting.story
+        template = _template()
+        parts = [Part("head", "head", _head(sitting, story, seat))]
+        parts += [
+            Part("talk", f"{item.kind}-{item.number}", _item(sitting, story, item))
+            for item in story.items
+        ]
+        if any(speech.turn for speech in story.speeches.values()):
+            parts.append(Part("talk", "say", template.say()))
+        parts.append(Part("side", "gallery", template.gallery(sitting.id, _gallery(story))))
+        if story.facts:
+            used = {i for s in story.speeches.values() if s.turn for i in s.turn.cited}
+            facts = list(story.facts.values())
+            parts.append(Part("side", "facts", template.facts(facts, used)))
+        models = list(dict.fromkeys(s.model for s in story.speeches.values()))
+        parts.append(Part("side", "models", template.models(models)))
+    return parts
+
+
+def welcome(note: str) -> list[Part]:
+    """Return the table at which nobody has sat yet; `note` is what the models wait for."""
+    parts = [Part("head", "welcome", _template().welcome(SUGGESTIONS))]
+    return [Part("head", "note", _template().note(note)), *parts] if note else parts
+
+
+def cards(found: Sequence[Card]) -> str:
+    """Return designs as the library lays them out."""
+    return str(_template().cards(found))
+
+
+def _head(sitting: Sitting, story: Story, seat: Seat) -> str:
+    end = story.ended_at if not sitting.is_open else time.time()
+    elapsed = duration(end - story.began_at) if story.began_at else ""
+    return str(_template().head(sitting, story, seat.position, seat.note, elapsed, seat.verdict))
+
+
+def _item(sitting: Sitting, story: Story, item: Item) -> str:
+    template, number = _template(), item.number
+    if item.kind == "turn":
+        speech = story.speeches[number]
+        return str(template.turn(speech, _said(speech, story), _is_laid_out(number, story)))
+    if item.kind == "prompt":
+        prompt = story.prompts[number]
+        marks = {
+            origin.phrase: (f"#turn-{origin.turn}", _origin(story, origin.turn))
+            for origin in prompt.origins
+        }
+        before = story.prompts.get(number - 1)
+        changes = word_diff(before.prompt, prompt.prompt) if before else []
+        return str(template.prompt(number, prompt, marked(prompt.prompt, marks), changes))
+    if item.kind == "pictures":
+        shown = [
+            (picture, kept_name(picture), story.measurements.get(picture.path))
+            for picture in story.pictures[number]
+        ]
+        # The prompt's: targets may have been read out of the concept.
+        wanted = story.prompts[number].targets if number in story.prompts else Targets()
+        rule = _rule(sitting.asked.row.team)
+        return str(template.pictures(sitting.id, number, shown, wanted, rule))
+    return str(template.critique(story.critiques[number]))
+
+
+def _is_laid_out(turn: int, story: Story) -> bool:
+    """Whether what a turn said lies below it as a prompt or a judgement."""
+    written = [prompt.turn for prompt in story.prompts.values()]
+    return turn in written or turn in [critique.turn for critique in story.critiques.values()]
+
+
+def _gallery(story: Story) -> list[tuple[Picture, str]]:
+    """Return all pictures, the latest version first."""
+    return [
+        (picture, kept_name(picture))
+        for version in sorted(story.pictures, reverse=True)
+        for picture in story.pictures[version]
+    ]
+
+
+def _said(speech: Speech, story: Story) -> list[Segment]:
+    """Return a finished turn with cited facts as chips and loose numbers noted."""
+    if speech.turn is None:
+        return []
+    marks: dict[str, tuple[str, str]] = {}
+    for fact in _cited(speech, story):
+        mark = (f"#fact-{fact.id}", fact.statement)
+        # The brackets around an id belong to the chip.
+        marks |= {fact.id: mark, f"[{fact.id}]": mark}
+    loose = ("", "no fact given to the speaker holds it")
+    marks |= dict.fromkeys(speech.turn.unsupported, loose)
+    return marked(speech.turn.text.strip(), marks)
+
+
+def _cited(speech: Speech, story: Story) -> list[Citation]:
+    cited = speech.turn.cited if speech.turn else ()
+    return [story.facts[i] for i in cited if i in story.facts]
+
+
+def _origin(story: Story, turn: int) -> str:
+    speech = story.speeches.get(turn)
+    return f"from turn {turn}, {_spoken(speech.speaker) if speech else 'unknown'}"
+
+
+def against(measured: Measurement, wanted: Targets, rule: StopRule) -> list[Row]:
+    """Return the statistics of a picture beside what was wanted; `rule` says what is near."""
+    turned = _turned(measured.direction_deg, wanted.direction_deg)
+    return [
+        Row(
+            "solid fraction",
+            f"{measured.solid_fraction:.2f}",
+            _number(wanted.solid_fraction),
+            None
+            if wanted.solid_fraction is None
+            else abs(measured.solid_fraction - wanted.solid_fraction) <= rule.solid_fraction,
+        ),
+        Row(
+            "direction",
+            _number(measured.direction_deg, "°"),
+            _number(wanted.direction_deg, "°"),
+            None if wanted.direction_deg is None else turned <= rule.direction_deg,
+        ),
+        Row(
+            "spacing",
+            _number(measured.spacing_px, " px"),
+            _number(wanted.spacing_px, " px"),
+            None
+            if wanted.spacing_px is None
+            else measured.spacing_px is not None
+            and abs(measured.spacing_px / wanted.spacing_px - 1.0) <= rule.spacing,
+        ),
+        Row("anisotropy", f"{measured.anisotropy:.2f}", "–", None),
+        Row("contrast", f"{measured.contrast:.2f}", "–", None),
+    ]
+
+
+def _turned(a: float | None, b: float | None) -> float:
+    """Return the angle between two lines in degrees, 0 to 90; infinite without both."""
+    if a is None or b is None:
+        return float("inf")
+    apart = abs(a - b) % 180.0
+    return min(apart, 180.0 - apart)
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}{unit}" if abs(value) >= 10 else f"{value:.2g}{unit}"
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _initials(name: str) -> str:
+    words = _spoken(_bare(name)).split()
+    return "".join(word[0] for word in words[:2]).upper()
+
+
+def _slug(name: str) -> str:
+    """Return a name as a CSS class."""
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in _bare(name).lower())
+
+
+def _bare(name: str) -> str:
+    """Return a speaker's name without what is said of an edited turn."""
+    return name.partition(",")[0]
+
+
+@cache
+def _rule(team: str) -> StopRule:
+    return load_team(team).stop
+
+
+@cache
+def _lineage(model: str) -> list[str]:
+    try:
+        return lineage(model)
+    except OrbweaveError:
+        return [model]
+
+
+@cache
+def _about(model: str) -> str:
+    try:
+        return catalogue_entry(model).description
+    except KeyError:
+        return "a model of this run, not of the catalogue"
+
+
+@cache
+def _template() -> Any:
+    """Return the template's macros; reading it takes some milliseconds, so it is read once."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ui.studio", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "against": against,
+        "in_words": structure_in_words,
+        "initials": _initials,
+        "link": safe_link,
+        "slug": _slug,
+        "spoken": _spoken,
+    }
+    environment.globals |= {"about": _about, "base": "", "lineage": _lineage}
+    return environment.get_template(TEMPLATE).module
