@@ -13,7 +13,7 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +58,7 @@ class TransformersEngine:
         dtype: Literal["bfloat16", "float32"] | None = None,
         turn: threading.Lock | None = None,
         adapters: Sequence[Adapter] = (),
+        weights: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Load the model and start its thread.
 
@@ -68,13 +69,14 @@ class TransformersEngine:
             turn: Engines that work at the same time share one lock and take turns token by
                 token; without it each uses all cores at once and they hinder each other.
             adapters: Laid over the model, nearest to it first.
+            weights: In the place of the folder's own, by the names of its files.
 
         Raises:
             ModelError: the folder cannot be loaded, or holds no chat model of a known build, or
-                an adapter does not fit it.
+                an adapter or the weights do not fit it.
         """
         dtype = dtype or ("bfloat16" if _multiplies_bfloat16() else "float32")
-        loaded = _Loaded(folder, model, dtype, turn or threading.Lock())
+        loaded = _Loaded(folder, model, dtype, turn or threading.Lock(), weights)
         _log.info("%s runs in %s on the CPU", model, dtype)
         self._begin(model, loaded, adapters)
 
@@ -245,9 +247,16 @@ class _Loaded:
     """A model in memory with all that engines on it share."""
 
     def __init__(
-        self, folder: Path, model: str, dtype: Literal["bfloat16", "float32"], turn: threading.Lock
+        self,
+        folder: Path,
+        model: str,
+        dtype: Literal["bfloat16", "float32"],
+        turn: threading.Lock,
+        weights: Mapping[str, torch.Tensor] | None,
     ) -> None:
         self.tokenizer, loaded = _load(folder, dtype)
+        if weights is not None:
+            _put(loaded, weights, model)
         self.decoder = Decoder(loaded, loaded.dtype, turn)
         config = loaded.config
         windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))
@@ -305,6 +314,23 @@ def _multiplies_bfloat16() -> bool:
     """Return whether this processor has instructions for bfloat16 products."""
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _put(loaded: Any, weights: Mapping[str, torch.Tensor], model: str) -> None:
+    """Replace all weights of a loaded model in place.
+
+    Raises:
+        ModelError: one is missing, unknown or of another shape.
+    """
+    try:
+        missing, unknown = loaded.load_state_dict(weights, strict=False)
+    except RuntimeError as err:
+        raise ModelError(f"wanted weights that fit {model}, torch says {shown(err, 200)}") from err
+    own = loaded.state_dict()
+    given = {own[name].data_ptr() for name in weights if name in own}
+    lost = [name for name in missing if own[name].data_ptr() not in given]  # but for tied ones
+    if lost or unknown:
+        raise ModelError(f"wanted weights that fit {model}, found others: {[*lost, *unknown][0]}")
 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:

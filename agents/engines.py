@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from agents.endpoint import EndpointEngine
 from merging.adapter import open_adapter
-from merging.build import resolve_model
+from merging.build import merge_in_memory, resolve_model
 from orbweave.models import ModelRef, catalogue_entry, resolve_adapter
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Engines:
 
     def _here(self, model: str, ref: ModelRef) -> TransformersEngine:
         """Return an engine in this process, on weights that are in memory already if it can."""
+        if (ref.kind, ref.name) == ("merge", "steered"):
+            return self._steered(model, ref)
         root, over = layers(ref) if self._share else (ref, ())
         adapters = [open_adapter(resolve_adapter(each, self._note)) for each in over]
         if any(adapter.dora for adapter in adapters):
@@ -75,6 +77,13 @@ class Engines:
             made = TransformersEngine(folder, model, turn=self._turn, adapters=adapters)
         self._on[folder] = [*alive, made]
         return made
+
+    def _steered(self, model: str, ref: ModelRef) -> TransformersEngine:
+        """Return an engine on a merge that lives as long as itself: every concept has its own."""
+        folder, weights = merge_in_memory(ref, self._note)
+        from agents.engine import TransformersEngine
+
+        return TransformersEngine(folder, model, turn=self._turn, weights=weights)
 
 
 def layers(ref: ModelRef) -> tuple[ModelRef, tuple[ModelRef, ...]]:

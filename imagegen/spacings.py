@@ -167,7 +167,8 @@ def _autocorrelation(luma: Luma) -> Luma:
     floor = 1e-9 * float(np.var(luma))
     scale = np.sqrt(np.maximum(spread, floor) * np.maximum(spread_moved, floor))
     covariance: Luma = together(f, f) / n - here * moved
-    return np.clip(covariance / scale, -1.0, 1.0)
+    likeness: Luma = np.clip(covariance / scale, -1.0, 1.0)
+    return likeness
 
 
 class Repeat(NamedTuple):

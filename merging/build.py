@@ -15,12 +15,12 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from merging.adapter import open_adapter
 from merging.card import Ancestor
 from merging.compatibility import Finding, check, needs_mergekit
-from merging.folder import GEOMETRY_FILE, write_merge
+from merging.folder import GEOMETRY_FILE, refuse_faults, write_merge
 from merging.parent import Parent, open_parent
 from merging.plan import Step, plan
 from merging.recipe import PROFILES, Input, Recipe, load_recipe
@@ -39,6 +39,7 @@ from orbweave.paths import CACHE_VARIABLE, cache_root
 __all__ = [
     "Preview",
     "merge",
+    "merge_in_memory",
     "open_models",
     "open_parents",
     "preview",
@@ -121,6 +122,34 @@ def merge(
         on_progress=on_progress,
         is_cancelled=is_cancelled,
     )
+
+
+def merge_in_memory(
+    ref: ModelRef | str, on_progress: Tell = lambda _: None
+) -> tuple[Path, dict[str, Any]]:
+    """Return a merge as weights and the folder of the parent whose configuration fits them.
+
+    For models of one concept or one place of a slider, which are not worth a folder each.
+
+    Returns:
+        The folder of the first parent, and torch tensors by the names of its files.
+
+    Raises:
+        UsageError: there is nothing to merge, mergekit would have to do it, or the models do
+            not fit together.
+        ModelError: a model is missing or damaged.
+    """
+    from merging.stream import merge_into_memory
+    from merging.tensors import open_weights
+
+    recipe = recipe_of(ref)
+    parents = open_parents(recipe, on_progress)
+    refuse_faults(check(recipe, parents))
+    if needs_mergekit(recipe, parents):
+        raise UsageError(f"wanted a merge that fits into memory, {ref} is one for mergekit")
+    on_progress(f"merging {ref} in memory")
+    weights = {name: open_weights(parent) for name, parent in parents.items()}
+    return next(iter(parents.values())).folder, merge_into_memory(plan(recipe, parents), weights)
 
 
 def preview(

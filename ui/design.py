@@ -213,6 +213,8 @@ class _Run:
     """As far as the conversation has come; None at its beginning."""
     clock: _Stopwatch = field(default_factory=_Stopwatch)
     knowledge: Any = None
+    team: Team | None = None
+    """As it speaks; None before the models are loaded."""
     engines: dict[str, Engine] = field(default_factory=dict)
     drawn: int = 0
     """Pictures so far."""
@@ -227,8 +229,9 @@ class _Run:
         with self.clock.phase("facts"):
             self.knowledge = self.workshop.open_knowledge()
         with self.clock.phase("language model"):
-            models = models_of(self.workshop.team, self.order.model)
-            for model in self.state.models if self.state else models:
+            order = self.order
+            self.team = speakers(self.workshop.team, order.model, order.brief, self.knowledge)
+            for model in self.state.models if self.state else self.team.models:
                 self.workshop.note(f"loading the language model {model}")
                 self.engines[model] = self.workshop.open_engine(model)
 
@@ -267,9 +270,8 @@ class _Run:
             "keep": self._keep,
         }
         if self.state is None:
-            team = team_with(self.workshop.team, self.order.model)
             brief, rounds = self.order.brief, self.order.rounds
-            return await self.workshop.converse(brief, rounds=rounds, team=team, **parts)
+            return await self.workshop.converse(brief, rounds=rounds, team=self.team, **parts)
         from agents.conversation import conversation_of
         from agents.team import resume
 
@@ -378,6 +380,13 @@ def team_with(team: Team, model: str | None) -> Team:
 def models_of(team: Team, model: str | None) -> list[str]:
     """Return every model the team speaks with once, in the order of speaking."""
     return list(team_with(team, model).models)
+
+
+def speakers(team: Team, model: str | None, brief: Brief, knowledge: Any) -> Team:
+    """Return the team as it speaks about a brief: on `model` if one is given, the weaver woven."""
+    from agents.weaver import woven
+
+    return woven(team_with(team, model), brief, knowledge)
 
 
 def write_record(record: Design, folder: Path) -> None:

@@ -23,7 +23,7 @@ from agents.generation import Engine
 from agents.roles import Team, load_team
 from orbweave.errors import Cancelled, EngineError
 from orbweave.records import Design, Picture, RenderRequest
-from ui.design import Order, Workshop, design, models_of
+from ui.design import Order, Workshop, design, speakers
 from ui.matrix import BatchRow
 from ui.rendering import Renderer, RenderSettings, chooser_for
 
@@ -61,7 +61,7 @@ class Maker:
     ) -> Design:
         """Make the design folder of a row; raises as `ui.design.design` does."""
         team = load_team(Path(row.team) if Path(row.team).is_absolute() else row.team)
-        models = models_of(team, row.model)
+        models = speakers(team, row.model, row.brief, self._facts()).models
         with self._using((row.render.model, *models), cancelled):
             try:
                 return design(

@@ -18,7 +18,7 @@ from agents.generation import Reply
 from orbweave.errors import Cancelled
 from orbweave.files import build_folder
 from orbweave.records import Brief, Design, Picture, RenderRequest, Turn, clean_concept
-from ui.design import Order, Workshop, design, models_of
+from ui.design import Order, Workshop, design, speakers
 from ui.rendering import STOP_S, Renderer, RenderSettings, chooser_for, consecutive
 from ui.serve_forms import ChatForm, ImageForm
 from ui.serve_shelf import Shelf
@@ -100,7 +100,8 @@ class Studio:
 
         def work(cancelled: Callable[[], bool]) -> Design:
             with ExitStack() as lent:
-                engines = {m: lent.enter_context(self.shelf.lend(m)) for m in models_of(team, None)}
+                models = speakers(team, None, brief, self._facts()).models
+                engines = {m: lent.enter_context(self.shelf.lend(m)) for m in models}
                 shop = replace(
                     self.shop,
                     team=team,

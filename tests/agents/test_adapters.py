@@ -212,3 +212,29 @@ async def test_the_shipped_adapter_and_a_random_one_share_the_embedded_base(
     assert len({tuple(values) for values in found}) == 3
     for engine in shared:
         await engine.close()
+
+
+async def test_a_steered_merge_in_memory_answers_as_the_folder_that_is_built(
+    tiny_folder: Path, adapters: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORBWEAVE_CACHE", str(tmp_path / "cache"))
+    silk, leaf = adapters
+    ref = f"steered({tiny_folder}+{silk}=0.65, {tiny_folder}+{leaf}=0.35)"
+    engine = Engines().open(ref)
+    assert not (tmp_path / "cache" / "merges").exists()
+    built = TransformersEngine(resolve_model(ref), "built")
+    parent = TransformersEngine(tiny_folder, "parent")
+    chat, options = (Message("user", "silk?"),), ["yes", " no way", "the leaf carries water"]
+    assert await engine.logprobs(chat, options) == await built.logprobs(chat, options)
+    assert await engine.logprobs(chat, options) != await parent.logprobs(chat, options)
+    for each in (engine, built, parent):
+        await each.close()
+
+
+async def test_weights_of_another_model_are_refused(tiny_folder: Path) -> None:
+    weights = load_file(tiny_folder / "model.safetensors")
+    lost = {name: w for name, w in weights.items() if "layers.1" not in name}
+    strange = {name: w[:1] if w.ndim == 2 else w for name, w in weights.items()}
+    for wrong in (lost, strange, weights | {"wheel": weights["model.norm.weight"]}):
+        with pytest.raises(ModelError, match="wanted weights that fit tiny"):
+            TransformersEngine(tiny_folder, "tiny", weights=wrong)

@@ -30,7 +30,8 @@ def file(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def known(file) -> Jobs:
+def known(file, monkeypatch) -> Jobs:
+    monkeypatch.setattr(sys, "argv", ["orbweave", "merge", "blend.yaml"])
     return open_jobs()
 
 

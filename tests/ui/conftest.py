@@ -47,6 +47,7 @@ class CheckerboardRenderer:
         cancelled: Callable[[], bool] | None = None,
         init_image: Path | None = None,
         save_seed_picture: Path | None = None,
+        **of_the_real_model: object,
     ) -> list[Picture]:
         self.requests.append(request)
         folder.mkdir(parents=True, exist_ok=True)

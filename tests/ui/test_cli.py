@@ -274,4 +274,4 @@ def test_measure_reads_pictures_and_refuses_others(capsys, tmp_path, finished):
 
 def test_reproduce_refuses_a_picture_without_a_record(capsys, finished):
     assert run(["reproduce", str(finished[1] / "images" / "seed-structure-0.png")]) == 2
-    assert "wanted a picture with an Orbweave record" in capsys.readouterr().err
+    assert "wanted settings of Orbweave, AUTOMATIC1111" in capsys.readouterr().err

@@ -44,7 +44,7 @@ def shop(monkeypatch, renderer) -> Workshop:
 
     made = Workshop(converse, FakeEngine, lambda: None, load_team(), renderer, measure)
     monkeypatch.setattr("ui.design.workshop", lambda note, embed: made)
-    monkeypatch.setattr("imagegen.pipeline.Renderer", lambda: renderer)
+    monkeypatch.setattr("imagegen.pipeline.Renderer", lambda **_: renderer)
     return made
 
 

@@ -374,7 +374,9 @@ class Desk:
             logger.exception("the design %s failed", sitting.id)
             sitting.add(Moved("failed", _said(err)))
         else:
-            sitting.add(Moved("done"))
+            with self._lock, sitting.lock:  # or a change asked for just now would be lost
+                if not self._goes_on_changed(sitting):
+                    sitting.add(Moved("done"))
         finally:
             at_work.reset(token)
 
