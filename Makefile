@@ -13,7 +13,7 @@ PACKAGES := agents imagegen merging orbweave training ui
 VLLM_VENV ?= .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.orbweave-installed
 
-.PHONY: help setup design test vllm test-vllm lint format types check lock clean
+.PHONY: help setup design test test-long vllm test-vllm lint format types check lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,10 @@ design: setup ## draw the built-in concept into designs/
 	  --out "designs/$$(date +%Y%m%d-%H%M%S)-$$$$"
 
 test: setup ## run all tests that need neither GPU nor network
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-long: setup ## run the few tests that take minutes each
+	$(BIN)/python -m pytest -m long
 
 vllm: $(VLLM_STAMP) ## make .venv-vllm with vLLM for CPUs (3.5 GB)
 

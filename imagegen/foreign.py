@@ -107,8 +107,8 @@ def _found_in(texts: Mapping[str, str], path: Path) -> _Found:
             f"({type(err).__name__})"
         ) from err
     raise UsageError(
-        f"wanted settings of Orbweave, AUTOMATIC1111, InvokeAI, ComfyUI or Fooocus in {path}, found "
-        f"{', '.join(shown(key) for key in list(texts)[:5]) or 'no text'}"
+        f"wanted settings of Orbweave, AUTOMATIC1111, InvokeAI, ComfyUI or Fooocus in {path}, "
+        f"found {', '.join(shown(key) for key in list(texts)[:5]) or 'no text'}"
     )
 
 

@@ -282,7 +282,7 @@ def test_the_number_of_rows_follows_cores_and_memory():
     assert Crew(1).has_room
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_real_team_says_and_draws_the_same_in_company(tmp_path, jobs):
     from ui.commands.batch import maker

@@ -130,7 +130,7 @@ def _table(folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_process_killed_in_the_middle_changes_nothing(tmp_path):
     pytest.importorskip("ray")

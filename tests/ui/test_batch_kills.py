@@ -169,7 +169,7 @@ def test_a_batch_killed_at_random_moments_ends_the_same(tmp_path, undisturbed):
     _assert_same(tmp_path / "killed", undisturbed)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_batch_killed_fifty_times_ends_the_same(tmp_path, undisturbed):
     living, code = _raise(tmp_path / "killed", 50, within_s=0.5)
