@@ -88,12 +88,13 @@ class Workshop:
     """Whether engines belong to whoever opened them and are left open."""
 
 
-def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
+def workshop(note: Callable[[str], None], embed: Embed, team: Team | None = None) -> Workshop:
     """Return the real parts; importing them takes seconds, opening them more.
 
     Args:
         note: Told what is being waited for.
         embed: Texts to unit vectors, for the search of facts.
+        team: Who talks; the shipped default if None.
     """
     note("starting")
     from agents.engines import Engines
@@ -103,7 +104,7 @@ def workshop(note: Callable[[str], None], embed: Embed) -> Workshop:
     from imagegen.measure import measure
     from imagegen.pipeline import Renderer
 
-    team = load_team()
+    team = team or load_team()
     # A lone adapter is quicker merged into its model; several share the model's memory.
     engines = Engines(note, share=len(team.models) > 1)
     return Workshop(converse, engines.open, load_knowledge, team, Renderer(), measure, note)

@@ -19,7 +19,7 @@ _FORMS = ("principle", "look", "prompt", "revision", "critique")
 
 def test_every_shipped_team_loads_and_has_an_expert_per_domain_or_none() -> None:
     teams = {path.stem: load_team(path) for path in sorted(TEAMS.rglob("*.yaml"))}
-    assert teams.keys() == {"default", "single", *SCALES}
+    assert teams.keys() == {"default", "experts", "single", *SCALES}
     assert all(team.name == name for name, team in teams.items())
     assert teams.pop("single").experts == ()
     assert all({e.domain for e in team.experts} == set(DOMAINS) for team in teams.values())

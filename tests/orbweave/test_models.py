@@ -205,10 +205,10 @@ def test_missing_folder_is_told() -> None:
 def test_catalogue_is_whole_and_base_is_first() -> None:
     entries = list_models()
     assert entries[0].name == "base"
-    assert len(entries) == 12
+    assert len(entries) == 17
     assert all(entry.licence and entry.description for entry in entries)
     kinds = {entry.source.partition(":")[0] for entry in entries}
-    assert kinds == {"embedded", "shipped", "adapter", "hub"}
+    assert kinds == {"embedded", "shipped", "adapter", "hub", "merge"}
 
 
 def test_model_of_the_other_kind_is_refused(folder: Path) -> None:

@@ -312,7 +312,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def table(tmp_path, monkeypatch, shop) -> Path:
     """Two concepts, in a folder where commands work with the fakes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ui.design.workshop", lambda note, embed: shop)
+    monkeypatch.setattr("ui.design.workshop", lambda note, embed, *_: shop)
     path = tmp_path / "concepts.csv"
     path.write_text("concept,size,images,structure\nsilk,64,1,none\nleaf,64,2,none\n")
     return path

@@ -71,7 +71,7 @@ async def converse(brief, *, engine_for, render, **_):
     return Conversation((), (), (prompt,), pictures, measurements, (critique,), "done")
 
 
-def workshop(note, embed):
+def workshop(note, embed, *_):
     return ui.design.Workshop(converse, FakeEngine, lambda: None, load_team(), Noise(), measure)
 
 

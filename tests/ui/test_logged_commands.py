@@ -43,7 +43,7 @@ def shop(monkeypatch, renderer) -> Workshop:
         return Conversation((), (), (prompt,), pictures, measurements, (critique,), "done")
 
     made = Workshop(converse, FakeEngine, lambda: None, load_team(), renderer, measure)
-    monkeypatch.setattr("ui.design.workshop", lambda note, embed: made)
+    monkeypatch.setattr("ui.design.workshop", lambda note, embed, *_: made)
     monkeypatch.setattr("imagegen.pipeline.Renderer", lambda **_: renderer)
     return made
 

@@ -60,7 +60,7 @@ def shop(monkeypatch, tmp_path, renderer) -> Callable[[Callable[[Generation], st
     knowledge = Knowledge([fact], hashed_words)
 
     def furnish(answer: Callable[[Generation], str]) -> None:
-        def workshop(note, embed):
+        def workshop(note, embed, *_):
             return ui.design.Workshop(
                 converse,
                 lambda model: FakeEngine(answer, model=model),
@@ -157,7 +157,7 @@ def test_one_in_which_nobody_has_spoken_is_not_kept(shop, tmp_path):
     def gone(request: Generation) -> str:
         raise AssertionError("nobody should be asked")
 
-    def workshop(note, embed):
+    def workshop(note, embed, *_):
         raise EngineError("no model")
 
     shop(gone)
@@ -245,7 +245,7 @@ class Slow(FakeEngine):
 
 silk = [fact for fact in read_facts() if fact.domain == "spider-silk"]
 knowledge = Knowledge(silk[:20], hashed_words)
-ui.design.workshop = lambda note, embed: ui.design.Workshop(
+ui.design.workshop = lambda note, embed, *_: ui.design.Workshop(
     converse, lambda model: Slow(answer), lambda: knowledge, load_team(), None, None
 )
 main()

@@ -18,6 +18,7 @@ from ui.commands.choice import one_of
 if TYPE_CHECKING:
     from agents.embedding import Embed
     from agents.events import Event
+    from agents.roles import Team
     from orbweave.logbook import Entry
     from ui.answer import Answer
     from ui.design import Order
@@ -67,6 +68,9 @@ def design(
             show_default=False,
         ),
     ] = None,
+    team: Annotated[
+        str, typer.Option(help="Who talks: a shipped team, for instance experts, or a YAML file.")
+    ] = "default",
     image_model: options.ImageModel = "loom",
     resume: Annotated[
         Path | None,
@@ -86,6 +90,7 @@ def design(
     Example: orbweave design "a filter membrane that combines spider silk and leaf veins"
     """
     from agents.embedding import MiniLM
+    from agents.roles import load_team
     from orbweave.logbook import logged
     from orbweave.models import ModelRef
     from ui.answer import Answer
@@ -113,6 +118,7 @@ def design(
     settings.request("checked before the long part", "", None, (seed,))
     if model is not None:
         ModelRef.parse(model)
+    speakers = load_team(Path(team) if team.endswith((".yaml", ".yml")) else team)
     embed = MiniLM()
     order = Order(brief, rounds, images, settings, model, chooser_for(structure, embed))
     target = out or default_folder(PARENT, brief.concept, seed)
@@ -129,7 +135,7 @@ def design(
     }
     work = Unfinished.begin(target, asked, force=force)
     with logged("design", brief.concept, target) as entry:
-        _run(order, work, embed, answer, entry, force=force)
+        _run(order, work, embed, answer, entry, speakers, force=force)
 
 
 def _refuse_others(context: typer.Context) -> None:
@@ -164,7 +170,7 @@ def _resume(place: Path, answer: Answer, *, force: bool, dry_run: bool) -> None:
         answer.end(plan | {"out": str(work.target)}, f"dry run: would write {work.target}")
         return
     with logged("design", order.brief.concept, work.target) as entry:
-        _run(order, work, embed, answer, entry, force=force)
+        _run(order, work, embed, answer, entry, work.state.team, force=force)
 
 
 def _order(work: Unfinished, embed: Embed) -> Order:
@@ -208,11 +214,18 @@ def _plan(order: Order, target: Path, structure: str, answer: Answer) -> None:
 
 
 def _run(
-    order: Order, work: Unfinished, embed: Embed, answer: Answer, entry: Entry, *, force: bool
+    order: Order,
+    work: Unfinished,
+    embed: Embed,
+    answer: Answer,
+    entry: Entry,
+    team: Team,
+    *,
+    force: bool,
 ) -> None:
     failure: OrbweaveError | KeyboardInterrupt
     try:
-        record = _made(order, work, embed, answer, entry, force=force)
+        record = _made(order, work, embed, answer, entry, team, force=force)
     except (OrbweaveError, KeyboardInterrupt) as err:
         if not work.is_kept:
             raise
@@ -240,14 +253,21 @@ def _tell(record: Design, target: Path, answer: Answer) -> None:
 
 
 def _made(
-    order: Order, work: Unfinished, embed: Embed, answer: Answer, entry: Entry, *, force: bool
+    order: Order,
+    work: Unfinished,
+    embed: Embed,
+    answer: Answer,
+    entry: Entry,
+    team: Team,
+    *,
+    force: bool,
 ) -> Design:
     from ui.design import design as make
     from ui.design import workshop
     from ui.progress import both, told_to
 
     def run(note: Callable[[str], None], on_event: Callable[[Event], None]) -> Design:
-        shop = workshop(note, embed)
+        shop = workshop(note, embed, team)
         return make(order, work.target, shop, on_event=on_event, force=force, unfinished=work)
 
     told = told_to(entry.report)
