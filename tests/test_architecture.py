@@ -33,6 +33,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "openai": ("agents/endpoint.py", "training/teacher.py"),
     "sentence_transformers": ("agents/embedding.py",),
     "transformers": (
+        "agents/embedding.py",
         "agents/engine.py",
         "imagegen/denoiser.py",
         "imagegen/loading.py",
