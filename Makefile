@@ -39,11 +39,11 @@ design: setup ## draw the built-in concept into designs/
 	$(BIN)/orbweave design "$(CONCEPT)" --images $(IMAGES) \
 	  --out "designs/$$(date +%Y%m%d-%H%M%S)-$$$$"
 
-test: setup ## run all tests that need neither GPU nor network
+test: setup ## run the tests that need neither GPU nor network, but for the long ones
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup ## run the few tests that take minutes each
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -n auto --dist load -m long
 
 vllm: $(VLLM_STAMP) ## make .venv-vllm with vLLM for CPUs (3.5 GB)
 
@@ -73,7 +73,7 @@ format: setup ## write the code in the common form
 types: setup ## check the types of the packages
 	$(BIN)/mypy
 
-check: lint types test ## all of the above, as .ci/run does
+check: lint types test ## lint, types, tests and format
 	$(BIN)/ruff format --check .
 
 # A fresh environment, so that nothing installed by hand gets into the lock.

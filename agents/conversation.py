@@ -278,15 +278,18 @@ class Session:
 
     async def choose_geometry_again(self) -> None:
         """Choose the geometry of the latest prompt for its words, which a person changed."""
-        last = self.state.steps[-1] if self.state.steps else None
-        if isinstance(last, PromptStep) and last.is_stale:
+        steps = self.state.steps
+        place = max((n for n, s in enumerate(steps) if isinstance(s, PromptStep)), default=-1)
+        last = steps[place] if place >= 0 else None
+        if isinstance(last, PromptStep) and last.is_stale and self.next_seat == "studio":
             self._prompts.pop()
             self._drafts.pop()
             seeded = await self._seeded(last.draft.prompt)
             prompt = self._image_prompt(last.draft, last.turn.index, seeded)
             fresh = last.model_copy(update={"prompt": prompt, "is_stale": False})
             self._lay(fresh)
-            self.state = self.state.model_copy(update={"steps": (*self.state.steps[:-1], fresh)})
+            steps = (*steps[:place], fresh, *steps[place + 1 :])  # remarks may follow it
+            self.state = self.state.model_copy(update={"steps": steps})
             self.keep(self.state)
             self.on_event(Prompted(len(self._prompts) - 1, prompt))
 
@@ -357,6 +360,8 @@ class Session:
 
     def _decide(self, latest: Critique) -> str:
         history = [self._standing(critique) for critique in [*self._critiques, latest]]
+        if self._answering >= len(history):
+            return ""  # a person spoke since the latest version: that is answered first
         rounds = min(self.rounds, self.team.most_rounds or self.rounds)
         return critic.stop_reason(history, self.team.stop, rounds, self._answering)
 
@@ -413,12 +418,14 @@ class Session:
     def _first(self) -> int:
         """Index of the first expert's turn: only remarks come before."""
         advised = (step for step in self.state.steps if isinstance(step, AdviceStep))
-        return next((step.turn.index - step.expert for step in advised), len(self._turns))
+        free = next(i for i in range(len(self._turns) + 1) if i not in self._turns)
+        return next((step.turn.index - step.expert for step in advised), free)
 
     def _feedback(self) -> str:
-        """Return what people said to the latest critique; empty if nothing."""
-        judged = [n for n, step in enumerate(self.state.steps) if isinstance(step, CritiqueStep)]
-        said = self.state.remarks(since=judged[-1] + 1) if judged else ()
+        """Return what people said since the latest judged prompt; empty if nothing."""
+        written = [n for n, step in enumerate(self.state.steps) if isinstance(step, PromptStep)]
+        n_judged = len(self._critiques)
+        said = self.state.remarks(since=written[n_judged - 1] + 1) if n_judged else ()
         return " ".join(["A person asks:", *map(quoted, said)]) if said else ""
 
     def _take(self, step: Step) -> None:

@@ -166,7 +166,8 @@ def misses(
 def best_of(history: Sequence[Standing], rule: StopRule, since: int = 0) -> int:
     """Return the version that is the result so far: nearest to its targets, else best judged.
 
-    A later one takes its place only if it gains `rule.min_gain`.
+    A later one takes its place only if it gains `rule.min_gain`, or if it is the first to meet
+    every target.
 
     Args:
         history: Where each version stands, oldest first; at least one.
@@ -177,7 +178,11 @@ def best_of(history: Sequence[Standing], rule: StopRule, since: int = 0) -> int:
     best = first = since if since < len(history) else 0
     for version, standing in enumerate(history[first:], start=first):
         held = history[best]
-        if better((standing.distance, standing.score), (held.distance, held.score), rule.min_gain):
+        now, then = (standing.distance, standing.score), (held.distance, held.score)
+        gains = better(now, then, rule.min_gain)
+        if bool(standing.missed) != bool(held.missed):
+            gains = bool(held.missed)  # meeting all beats being nearer on average
+        if gains:
             best = version
     return best
 

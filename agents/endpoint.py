@@ -277,7 +277,9 @@ class EndpointEngine:
                 stop=list(request.stop[:_MAX_STOPS]) or None,
                 extra_body=extra,
             )
-            stream = await self._within(asked, deadline, has_system=_has_system(request.messages))
+            # As it was sent: another reply may find out meanwhile that there is no such role.
+            sent = self._system_role and _has_system(request.messages)
+            stream = await self._within(asked, deadline, has_system=sent)
             try:
                 yield aiter(stream)
             finally:
@@ -419,7 +421,7 @@ class EndpointEngine:
             status = err.status_code
             if status in {408, 425, 429} or status >= 500:
                 return _Passing(f"it said {status}: {said}", _retry_after(err.response.headers))
-            if status == 400 and has_system and self._system_role and _NO_SYSTEM.search(said):
+            if status == 400 and has_system and _NO_SYSTEM.search(said):
                 return _NoSystemRole()
             return EngineError(
                 f"wanted an answer of {self.model}, it said {status}: {said}; {self._mend(status)}"

@@ -70,7 +70,10 @@ class Engines:
         folder = resolve_model(root, self._note)  # before torch: a wrong name is told at once
         from agents.engine import TransformersEngine
 
-        alive = [engine for engine in self._on.get(folder, []) if not engine.is_closed]
+        # A closed engine holds its weights for as long as it is known here.
+        known = {at: [e for e in on if not e.is_closed] for at, on in self._on.items()}
+        self._on = {at: on for at, on in known.items() if on}
+        alive = self._on.get(folder, [])
         if alive:
             made = alive[0].beside(model, adapters)
         else:

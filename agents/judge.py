@@ -275,7 +275,8 @@ def read_mark(text: str, lowest: int, highest: int) -> float | None:
     A mark outside the scale is none.
     """
     over = re.findall(rf"({_NUMBER.pattern})\s*(?:/|out of)\s*{highest}\b", text, re.I)
-    after = re.findall(rf"\bscore\b\W{{0,6}}({_NUMBER.pattern})", text, re.I)
+    no_more = r"(?!\s*(?:[/\u2013-]|to\b|or\b|out of\b)\s*\d)"  # another scale, or a range
+    after = re.findall(rf"\bscore\b\W{{0,6}}({_NUMBER.pattern}){no_more}", text, re.I)
     found = over or after or _NUMBER.findall(text)
     values = {float(number) for number in found}
     if len(values) != 1:
@@ -381,7 +382,7 @@ async def _all(
 
 def _quoted(text: str) -> str:
     """Return a text that cannot close the marks it stands between."""
-    return text.strip().replace("<<<", "<< <").replace(">>>", ">> >")
+    return re.sub(r"<<(?=<)|>>(?=>)", r"\g<0> ", text.strip())
 
 
 def _check_places(wordings: Iterable[str], known: set[str]) -> None:

@@ -234,6 +234,8 @@ def _bootstrap_rate(
     table = np.array([pair for pair in sums.values() if pair[1]])  # (n_questions, 2)
     if len(table) < 2:
         return None
+    if table[:, 0].sum() in (0.0, table[:, 1].sum()):  # nothing varies: no resample would
+        return wilson(len(table) if table[0, 0] else 0, len(table), level)
     rng = np.random.default_rng(seed)
     drawn = table[rng.integers(len(table), size=(_RESAMPLES, len(table)))].sum(1)
     return _middle(drawn[:, 0] / drawn[:, 1], level)

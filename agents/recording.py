@@ -112,7 +112,9 @@ def read_recording(path: Path) -> list[Moment]:
         UsageError: the file cannot be read, or has lines and none of them is a moment.
     """
     try:
-        lines = path.read_text("utf-8", errors="replace").splitlines()
+        # Not splitlines: JSON may hold U+2028 and U+0085 as they are.
+        text = path.read_text("utf-8", errors="replace")
+        lines = [line for line in text.split("\n") if line]
     except OSError as err:
         raise UsageError(
             f"wanted a recording, got {shown(path)}: {err.strerror or err}; give a "

@@ -182,7 +182,7 @@ class State(Record):
     brief: Brief
     team: Team
     rounds: Annotated[int, Field(ge=1)]
-    """Prompt versions at most."""
+    """Prompt versions at most; a person's remark that is yet to be answered allows one more."""
     steps: tuple[Step, ...] = ()
     """In the order they ended."""
     recasts: tuple[Recast, ...] = ()

@@ -65,7 +65,12 @@ def inject(state: State, text: str) -> State:
         text=clean_remark(text),
     )
     steps = (*state.steps, RemarkStep(turn=turn))
-    return _changed(state, steps=steps, **_one_more(state, state.steps))
+    # Who is still to speak in the remark's place speaks behind it.
+    recasts = tuple(
+        recast if recast.turn < turn.index else recast.model_copy(update={"turn": recast.turn + 1})
+        for recast in state.recasts
+    )
+    return _changed(state, steps=steps, recasts=recasts, **_one_more(state, state.steps))
 
 
 def edit(state: State, turn: int, text: str) -> State:
@@ -270,6 +275,12 @@ def _one_more(state: State, steps: Sequence[Step]) -> dict[str, int]:
 def _recasts(state: State, kept: Sequence[Step]) -> tuple[Recast, ...]:
     """Return the recasts of turns that stay."""
     turns = {said.index for step in kept if (said := turn_of(step)) is not None}
+    spoken = {said.index for said in state.turns}
+    free = next(i for i in range(len(spoken) + 1) if i not in spoken)
+    advised = (step for step in state.steps if isinstance(step, AdviceStep))
+    first = next((step.turn.index - step.expert for step in advised), free)
+    # Experts who are still to speak rest on no other turn.
+    turns |= set(range(first, first + len(_facts(state)))) - spoken
     return tuple(recast for recast in state.recasts if recast.turn in turns)
 
 

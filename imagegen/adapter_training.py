@@ -254,7 +254,8 @@ def _loss(
     """Squared error of one batch: on pictures with the trigger, on the old answer without."""
     samples, empty = encodings
     rng = np.random.default_rng([recipe.seed, step])
-    n_kept = int(round(recipe.keep * recipe.batch)) if recipe.trigger else 0
+    # At least one sample learns, or the adapter would stay as it began.
+    n_kept = min(round(recipe.keep * recipe.batch), recipe.batch - 1) if recipe.trigger else 0
     picked = [samples[int(i)] for i in rng.integers(len(samples), size=recipe.batch)]
     words = [
         sample.plain

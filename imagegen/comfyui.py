@@ -73,6 +73,10 @@ def _read_numbers(fields: dict[str, Any], nodes: list[dict[str, Any]]) -> None:
         for key in _MODEL_FILES:
             if isinstance(inputs.get(key), str) and "control" not in str(node.get("class_type")):
                 fields.setdefault("model", inputs[key])
+    # FLUX's learned guidance is what a request means; the sampler's cfg beside it is 1.
+    for value in (_inputs(node).get("guidance") for node in reversed(nodes)):
+        if isinstance(value, int | float):
+            fields["guidance"] = value
     if fields.get("strength") == 1:
         del fields["strength"]
 
@@ -109,7 +113,17 @@ def _wired(nodes: dict[str, Any], node: dict[str, Any], name: str) -> dict[str, 
 def _text(nodes: dict[str, Any], node: dict[str, Any], name: str) -> str:
     """The words that reach an input, through whatever conditioning lies between."""
     value = _inputs(node).get(name)
+    # A ControlNet lets both sides pass: the input of the same name goes on.
+    for _ in nodes:  # bounded, should the graph run in a circle
+        before = _wired(nodes, node, name)
+        if before is None or name not in _inputs(before):
+            break
+        node, value = before, _inputs(before)[name]
+    if isinstance(value, str):
+        return value
     if not (isinstance(value, list) and value and str(value[0]) in nodes):
+        return ""
+    if nodes[str(value[0])].get("class_type") == "ConditioningZeroOut":
         return ""
     for key in _upstream(nodes, str(value[0])):
         for field in ("text", "t5xxl", "text_g", "string", "value"):

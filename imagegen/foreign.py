@@ -24,9 +24,11 @@ __all__ = ["ForeignPicture", "read_foreign"]
 
 MAX_UNKNOWN = 40
 """Settings listed as not taken over; a hostile file may hold thousands."""
-_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'(\w[\w \-/]{1,99}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 """One `Key: value` of A1111's last line."""
-_ADAPTER = re.compile(r"[ \t]*<lora:([^:<>]{1,200}):(-?\d{1,3}(?:\.\d{1,6})?)(?::[^<>]{0,100})?>")
+_ADAPTER = re.compile(
+    r"(?<![ \t])[ \t]*<lora:([^:<>]{1,200}):(-?\d{1,3}(?:\.\d{1,6})?)(?::[^<>]{0,100})?>"
+)
 _SIZE = re.compile(r"\(?\s*(\d{1,5})\s*[x×,]\s*(\d{1,5})\s*\)?")
 _SAID_ELSEWHERE = {"Version", "Model hash", "Lora hashes", "TI hashes", "Hashes", "VAE hash"}
 """Of A1111's pairs: they name files, and change no pixel by themselves."""
@@ -101,7 +103,7 @@ def _found_in(texts: Mapping[str, str], path: Path) -> _Found:
             return _a1111(texts[PARAMETERS_KEY])
         if "prompt" in texts:
             return _comfyui(_json(texts["prompt"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as err:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as err:
         raise UsageError(
             f"wanted settings of a known tool in {path}, got text that is not in its form "
             f"({type(err).__name__})"

@@ -67,7 +67,7 @@ class Outside:
         with torch.inference_mode():
             clean = encoded(pipe, picture)
         # Not the picture's own seed: equal noise inside and outside would mirror each other.
-        generator = torch.Generator("cpu").manual_seed(seed + 1)
+        generator = torch.Generator("cpu").manual_seed((seed + 1) % 2**64)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         self._clean, self._noise = packed(pipe, clean), packed(pipe, noise)
         self._inside = packed(pipe, masked(mask, clean).expand_as(clean))

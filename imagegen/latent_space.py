@@ -27,9 +27,18 @@ def encoded(pipe: Any, pixels: Pixels) -> Tensor:
     import torch
 
     vae = pipe.vae
+    dtype = vae.dtype
+    # As diffusers does: SDXL's encoder overflows in half precision.
+    upcasts = dtype == torch.float16 and bool(getattr(vae.config, "force_upcast", False))
+    if upcasts:
+        vae.to(dtype=torch.float32)
     picture = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
     picture = (picture.float() / 127.5 - 1).to(pipe._execution_device, vae.dtype)
-    found = vae.encode(picture)
+    try:
+        found = vae.encode(picture)
+    finally:
+        if upcasts:
+            vae.to(dtype=dtype)
     mean: Tensor = found.latent_dist.mean if hasattr(found, "latent_dist") else found.latents
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     latents: Tensor = (mean - shift) * vae.config.scaling_factor

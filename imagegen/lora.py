@@ -203,10 +203,15 @@ def _only_file(folder: Path, ref: str) -> Path:
 
 def _trigger_in(path: Path) -> str | None:
     """Trigger words as the file's own metadata or the model card beside it name them."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, framework="np") as file:
-        named = (file.metadata() or {}).get(TRIGGER_KEY) or read_card(path.parent).get(
-            "instance_prompt"
-        )
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as err:
+        raise ModelError(
+            f"wanted safetensors weights in {path}, got a damaged header ({shown(err, 120)}); "
+            "fetch the file again"
+        ) from err
+    named = metadata.get(TRIGGER_KEY) or read_card(path.parent).get("instance_prompt")
     return " ".join(named.split()) if isinstance(named, str) else None

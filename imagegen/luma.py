@@ -106,5 +106,5 @@ def _deep_grey(values: Luma, mode: str, path: Path, notes: list[str]) -> Luma:
     if luma.min() < 0 or luma.max() > 1:
         low, high = float(values.min()), float(values.max())
         notes.append(f"grey values from {low:g} to {high:g} stretched to the range 0 to 1")
-        luma = (luma - luma.min()) / np.ptp(luma)
+        luma = (luma - luma.min()) / (np.ptp(luma) or 1.0)
     return luma

@@ -297,6 +297,8 @@ def read_texts(path: Path) -> dict[str, str]:
             except (ValueError, zlib.error) as err:  # UnicodeDecodeError is a ValueError
                 raise UsageError(f"wanted readable text in {path}, got a damaged chunk") from err
             texts.setdefault(key, text)
+            if sum(map(len, texts.values())) > 4 * MAX_TEXT_BYTES or len(texts) > 1_000:
+                raise _too_long(path, "more in all its chunks")
     return texts
 
 

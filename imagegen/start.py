@@ -96,6 +96,11 @@ def _rgb(image: Any) -> Any:
     """A Pillow image as RGB: 16 bits scaled, what is transparent on black."""
     from PIL import Image
 
+    if image.mode == "F":  # as imagegen.luma reads it
+        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        if grey.min() < 0 or grey.max() > 1:
+            grey = (grey - grey.min()) / (np.ptp(grey) or 1.0)
+        return Image.fromarray((grey * 255).round().astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

@@ -117,7 +117,8 @@ class Worker:
         return self._in_hand(self._jobs.begin(new, self.name, self._leases.lease_s))
 
     def _in_hand(self, job: Job | None) -> Task | None:
-        if job is None:
+        # Ours already: its lease ran out while this process slept, and its thread still works.
+        if job is None or job.id in self._tasks:
             return None
         self._tasks[job.id] = Task(job, self)
         return self._tasks[job.id]

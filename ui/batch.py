@@ -157,7 +157,7 @@ def work_on(
                 crew.begin(task, partial(_make, make))
             elif crew:
                 crew.wait(WAIT_S)
-            elif not jobs.tally(batch).get("running"):
+            elif not jobs.tally(batch).keys() & {"queued", "running"}:  # given back just now
                 return progress.end()
             else:
                 time.sleep(WAIT_S)
@@ -222,7 +222,7 @@ def _make(make: MakeRow, task: Task) -> None:
             record = _read(target)
         else:
             record = make(row, target, on_event=told_to(task.report), cancelled=task.cancelled)
-        task.finish(result_of(record), _seconds(record))
+        result = result_of(record)
     except Cancelled:
         task.release()
     except OrbweaveError as err:
@@ -233,6 +233,8 @@ def _make(make: MakeRow, task: Task) -> None:
     except Exception as err:  # one bad row must not end the batch
         logger.exception("row %d failed", row.number)
         task.fail(f"a fault of Orbweave itself, {type(err).__name__}: {err}")
+    else:  # not above: a task ends once, also if the store refuses
+        task.finish(result, _seconds(record))
 
 
 def _disk_is_full(err: BaseException | None) -> bool:

@@ -65,6 +65,8 @@ class Studio:
     """Folder for designs and pictures."""
     pictures: Pictures = field(default_factory=Pictures)
     _running: set[asyncio.Future[Any]] = field(default_factory=set)
+    _claimed: set[Path] = field(default_factory=set)
+    """Folders that are being made."""
 
     def __post_init__(self) -> None:
         self._knowledge: Any = None
@@ -90,7 +92,7 @@ class Studio:
         choose = chooser_for("auto", self.embed)
         order = Order(brief, form.rounds, form.images, RenderSettings(), None, choose)
         self.out.mkdir(parents=True, exist_ok=True)
-        target = default_folder(self.out, concept, brief.seed)
+        target = self._target(concept, brief.seed)
         turns: asyncio.Queue[Turn | None] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -115,6 +117,7 @@ class Studio:
         stop = threading.Event()
         running = self._start(lambda: work(stop.is_set))
         running.add_done_callback(lambda _: turns.put_nowait(None))
+        running.add_done_callback(lambda _: self._claimed.discard(target))
         said = ""
         try:
             while (turn := await turns.get()) is not None:
@@ -142,7 +145,7 @@ class Studio:
         settings.request(words, form.negative_prompt, None, seeds)  # before the long part
         choose = chooser_for(form.structure, self.embed)
         self.out.mkdir(parents=True, exist_ok=True)
-        target = default_folder(self.out, words, form.seed)
+        target = self._target(words, form.seed)
         renderer = _OneAtATime(self.shop.renderer, self._drawing)
         stop = threading.Event()
 
@@ -154,7 +157,9 @@ class Studio:
             return [target / Path(picture.path).name for picture in drawn]
 
         try:
-            return await asyncio.shield(self._start(work))
+            running = self._start(work)
+            running.add_done_callback(lambda _: self._claimed.discard(target))
+            return await asyncio.shield(running)
         finally:
             stop.set()
 
@@ -162,6 +167,14 @@ class Studio:
         """Wait until every thread has noticed that its client is gone, but not for ever."""
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_S)
+
+    def _target(self, words: str, seed: int) -> Path:
+        """Return a fresh folder, also while one for the same words is made for somebody else."""
+        target = default_folder(self.out, words, seed)
+        if target in self._claimed:
+            target = target.with_name(f"{target.name}-{secrets.token_hex(4)}")
+        self._claimed.add(target)
+        return target
 
     def _start(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Run `work` in a thread that is waited for when the server ends."""

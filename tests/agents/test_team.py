@@ -403,7 +403,7 @@ async def test_fewer_than_one_round_is_refused() -> None:
         await _talk(FakeEngine(), rounds=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 async def test_the_embedded_model_talks_usably_and_repeats_itself(base: TransformersEngine) -> None:
     talks = [

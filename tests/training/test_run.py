@@ -470,7 +470,7 @@ except OutputError as err:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [20_000, 50_000])  # the weights; the optimiser's state
 def test_a_full_disk_is_told_and_the_next_run_goes_on_from_a_whole_checkpoint(
     eager, tiny_model, data, tmp_path, limit
@@ -512,7 +512,7 @@ train(recipe, Material({{}}, {{}}, {{}}), Path(sys.argv[2]), shows_progress=Fals
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_killed_run_resumes_to_identical_weights(tiny_model, data, tmp_path):
     one = recipe(tiny_model, data, "cpt", "sft", "orpo")

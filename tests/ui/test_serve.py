@@ -391,7 +391,7 @@ async def test_our_own_endpoint_engine_speaks_with_it(server: Server) -> None:
     assert engine.weighing == "votes"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_ctrl_c_ends_the_command_while_a_real_model_speaks(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ui.cli", "serve", "--port", "0", "--json", "--out", "served"]
@@ -418,7 +418,7 @@ def test_ctrl_c_ends_the_command_while_a_real_model_speaks(tmp_path: Path) -> No
             process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_embedded_models_team_and_pictures(tmp_path: Path) -> None:
     from agents.embedding import MiniLM

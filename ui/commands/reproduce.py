@@ -39,7 +39,7 @@ def reproduce(
 ) -> None:
     """Render a picture again from its own settings and say whether the pixels match.
 
-    Exits with 1 if they differ. Example: orbweave reproduce designs/web-0/images/v0-0.png
+    Exits with 1 if they differ. Example: orbweave reproduce designs/web-0/images/v0-seed-0.png
     """
     from orbweave.files import check_output, write_bytes
     from ui.answer import Answer

@@ -38,6 +38,8 @@ MAX_EACH = 8
 """Designs one person may have waiting or running."""
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 WAIT_S = 0.2
+RETRY_S = 5.0
+"""How long a design that cannot be kept waits for room on the disk."""
 """How often an idle worker looks whether the desk closes."""
 STORIES = 64
 """Stories of finished designs kept in memory, some 100 kB each."""
@@ -169,6 +171,9 @@ class Desk:
         """
         sitting = self.sitting(owner, sitting_id)
         with self._lock, sitting.lock:
+            if sitting in self._changes:  # the run has not heeded the one before
+                earlier, told = self._changes[sitting]
+                change, how = _after(earlier, change), f"{told}, {how}"
             changed = change(_said_so_far(sitting))
             if sitting.status == "running":
                 self._changes[sitting] = (change, how)
@@ -344,7 +349,13 @@ class Desk:
             while not self._closing:
                 if self._waiting:
                     sitting = self._waiting.pop(0)
-                    sitting.add(Moved("running"))
+                    try:
+                        sitting.add(Moved("running"))
+                    except OSError:  # the disk is full, say: it waits until there is room
+                        logger.exception("the design %s cannot be kept yet", sitting.id)
+                        self._waiting.insert(0, sitting)
+                        self._lock.wait(RETRY_S)
+                        continue
                     return sitting
                 self._lock.wait(WAIT_S)
         return None
@@ -364,26 +375,25 @@ class Desk:
                 cancelled=lambda: self._closing or sitting.stopped.is_set(),
             )
         except Cancelled:
-            if self._goes_on_changed(sitting):
-                pass
-            elif sitting.stopped.is_set():
-                sitting.add(Moved("stopped", "by you"))
+            if sitting.stopped.is_set():
+                end = Moved("stopped", "by you")
             else:
-                sitting.add(Moved("interrupted", "the studio was closed"))
+                end = Moved("interrupted", "the studio was closed")
         except Exception as err:
             logger.exception("the design %s failed", sitting.id)
-            sitting.add(Moved("failed", _said(err)))
+            end = Moved("failed", _said(err))
         else:
-            with self._lock, sitting.lock:  # or a change asked for just now would be lost
-                if not self._goes_on_changed(sitting):
-                    sitting.add(Moved("done"))
+            end = Moved("done")
         finally:
             at_work.reset(token)
+        with self._lock, sitting.lock:  # or a change asked for just now would be lost
+            if not self._goes_on_changed(sitting):
+                sitting.add(end)
 
     def _goes_on_changed(self, sitting: Sitting) -> bool:
         """Queue a design again, as the next, if it was stopped to be changed."""
         with self._lock, sitting.lock:
-            if sitting not in self._changes or self._closing:
+            if sitting not in self._changes:
                 return False
             change, how = self._changes.pop(sitting)
             try:
@@ -394,6 +404,10 @@ class Desk:
             self._waiting.insert(0, sitting)
             self._lock.notify()
             return True
+
+
+def _after(first: Change, then: Change) -> Change:
+    return lambda state: then(first(state))
 
 
 def _said_so_far(sitting: Sitting) -> State:

@@ -7,9 +7,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from orbweave.errors import UsageError
 from ui.archive import write_archive
@@ -62,10 +62,23 @@ def _archive(sitting: Sitting) -> Response:
     """Return the finished design folder, or what there is of an unfinished one, as a zip."""
     folder = sitting.target if sitting.record is not None else sitting.folder
     place = Path(tempfile.mkdtemp(prefix="orbweave-"))
-    write_archive(folder, place / "design.zip")
-    return FileResponse(
+    try:
+        write_archive(folder, place / "design.zip")
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    return _Once(
         place / "design.zip",
         media_type="application/zip",
         filename=f"{slug(sitting.asked.row.brief.concept)}.zip",
-        background=BackgroundTask(shutil.rmtree, place, ignore_errors=True),
     )
+
+
+class _Once(FileResponse):
+    """A file that goes with its folder afterwards, even if only an impossible part was wanted."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            shutil.rmtree(Path(self.path).parent, ignore_errors=True)

@@ -11,9 +11,12 @@ import binascii
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.requests import cookie_parser
 
 from orbweave.errors import UsageError
 
@@ -30,6 +33,8 @@ COOKIE = "orbweave"
 COOKIE_AGE_S = 10 * 365 * 24 * 3600
 MAX_BODY_BYTES = 25_000_000
 """Longer requests are refused unread; a form is some kilobytes, an upload at most 20 MB."""
+CLOSED = ("/gradio_api/upload", "/gradio_api/file", "/gradio_api/proxy")
+"""Gradio's, of use to none of our pages: it would fetch from anywhere for anybody."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -106,15 +111,32 @@ class Gate:
                 message = {**message, "headers": _guarded(message.get("headers", []), fresh)}
             await send(message)
 
-        await self._app(inner, receive, send_on)
+        n_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal n_bytes
+            message = await receive()
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > MAX_BODY_BYTES:  # sent in chunks, without a length
+                raise HTTPException(413, "This is too long; shorten it.")
+            return message
+
+        await self._app(inner, counted, send_on)
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if self._only_local and host.rpartition(":")[0 if ":" in host else 2] not in LOOPBACK:
             return 421, "This studio answers to 127.0.0.1 and localhost only."
         # A page of another site may link here, but not press buttons.
-        if headers.get("sec-fetch-site") == "cross-site" and scope.get("method") != "GET":
+        # Browsers name the site only to https and to this machine; elsewhere the origin tells.
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin", "")
+        is_foreign = (
+            site == "cross-site" if site else bool(origin) and urlsplit(origin).netloc != host
+        )
+        if is_foreign and scope.get("method") != "GET":
             return 403, "This came from a page of another site."
+        if scope.get("path", "").startswith(CLOSED):
+            return 403, "This studio takes no uploads and fetches nothing."
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             return 413, f"Wanted at most {MAX_BODY_BYTES / 1e6:.0f} MB, got more; shorten it."
@@ -137,11 +159,9 @@ class Gate:
 
 def _token(headers: Mapping[str, str]) -> str:
     """Return the browser's own cookie; empty without one that could be ours."""
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found is not None and 20 <= len(found.value) <= 100 else ""
+    # Not SimpleCookie: one odd cookie of another program on this host would lose ours.
+    found: str = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+    return found if 20 <= len(found) <= 100 else ""
 
 
 def _owner_of(name: str) -> str:

@@ -56,7 +56,7 @@ class Search:
 
 def card(sitting: Sitting) -> Card:
     """Return how the library shows a design."""
-    n_heard = sitting.story.n_heard if sitting.is_open else 0
+    n_heard = sitting.story.n_heard if sitting.is_open else -sitting.n_laid
     return _card(sitting, sitting.status, sitting.stars, n_heard)
 
 

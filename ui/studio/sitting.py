@@ -62,6 +62,8 @@ class Sitting:
         self.stopped = threading.Event()
         """Set when somebody wants it to stop."""
         self.status: Status = "queued"
+        self.n_laid = 0
+        """How often it was laid anew; what was read of it before is stale."""
         self._journal = Journal(folder / "journal.jsonl")
         self._story: Story | None = None
         self._stars: int | None = None
@@ -140,9 +142,11 @@ class Sitting:
             entry = Entry(time.time(), what)
             self._journal.add(entry)
             story.hear(entry)
-            if isinstance(what, Moved) and story.status not in OPEN:
-                self._journal.compact()
-            self.status = story.status
+            try:
+                if isinstance(what, Moved) and story.status not in OPEN:
+                    self._journal.compact()
+            finally:
+                self.status = story.status
 
     def rate(self, stars: int) -> None:
         """Keep the owner's rating beside the design; 0 takes it back.
@@ -188,6 +192,7 @@ class Sitting:
             shown = () if state is None else events_of(state)
             now = time.time()
             self._journal.write(Entry(now, what) for what in (*steered, *shown))
+            self.n_laid += 1
             self._story = None
             self.stopped.clear()
             self.add(Moved("queued"))

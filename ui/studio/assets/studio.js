@@ -79,6 +79,7 @@ window.orbweave = (() => {
     let design = inAddress();
     let timer = 0;
     let round = 0; // answers to questions asked before a change of design are thrown away
+    let lost = false; // whether the line tells of a look; what a button was told stays
 
     const known = () =>
       Object.fromEntries(
@@ -93,7 +94,8 @@ window.orbweave = (() => {
         const found = await ask("look", { design, known: known() });
         if (asked !== round) return;
         wait = document.hidden ? 5 : found.wait_s;
-        tell(element, found.fault);
+        if (found.fault || lost) tell(element, found.fault);
+        lost = Boolean(found.fault);
         if (!found.fault) {
           const atEnd = innerHeight + scrollY > document.body.scrollHeight - 80 && scrollY > 0;
           columns.forEach((name) => lay(places[name], found.columns[name], found.parts));
@@ -108,6 +110,7 @@ window.orbweave = (() => {
         }
       } catch (error) {
         if (asked !== round) return;
+        lost = true;
         tell(element, "The studio does not answer; it is asked again until it does.");
       }
       if (asked === round && element.isConnected) timer = setTimeout(look, wait * 1000);
@@ -115,6 +118,7 @@ window.orbweave = (() => {
 
     show = (id) => {
       design = id;
+      tell(element, "");
       look();
     };
     addEventListener("popstate", () => show(inAddress()));
