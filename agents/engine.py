@@ -32,6 +32,7 @@ from agents.sampler import Sampler
 from agents.worker import Worker
 from merging.adapter import Adapter
 from orbweave.errors import EngineError, ModelError, shown
+from orbweave.weights import put_weights
 
 __all__ = ["TransformersEngine"]
 
@@ -256,7 +257,7 @@ class _Loaded:
     ) -> None:
         self.tokenizer, loaded = _load(folder, dtype)
         if weights is not None:
-            _put(loaded, weights, model)
+            put_weights(loaded, weights, model)
         self.decoder = Decoder(loaded, loaded.dtype, turn)
         config = loaded.config
         windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))
@@ -314,23 +315,6 @@ def _multiplies_bfloat16() -> bool:
     """Return whether this processor has instructions for bfloat16 products."""
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def _put(loaded: Any, weights: Mapping[str, torch.Tensor], model: str) -> None:
-    """Replace all weights of a loaded model in place.
-
-    Raises:
-        ModelError: one is missing, unknown or of another shape.
-    """
-    try:
-        missing, unknown = loaded.load_state_dict(weights, strict=False)
-    except RuntimeError as err:
-        raise ModelError(f"wanted weights that fit {model}, torch says {shown(err, 200)}") from err
-    own = loaded.state_dict()
-    given = {own[name].data_ptr() for name in weights if name in own}
-    lost = [name for name in missing if own[name].data_ptr() not in given]  # but for tied ones
-    if lost or unknown:
-        raise ModelError(f"wanted weights that fit {model}, found others: {[*lost, *unknown][0]}")
 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from imagegen.families import family_of
 from orbweave.errors import EngineError, shown
-from orbweave.models import ModelRef, cached_folder
 
 __all__ = [
     "PromptWindow",
@@ -21,13 +17,11 @@ __all__ = [
     "chunk_spans",
     "lost_words",
     "prompt_window",
-    "token_limit",
     "without_known_notices",
 ]
 
 logger = logging.getLogger(__name__)
 
-CLIP_WINDOW = 77
 T5_WINDOW = 512
 """The most that diffusers' pipelines with a T5 encoder accept."""
 TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -118,42 +112,6 @@ def chunk_spans(
         first = end if end > first else first + room
         cuts.append(pieces[first].start)
     return list(zip(cuts, [*cuts[1:], len(text)], strict=True))
-
-
-def token_limit(model: str) -> int | None:
-    """Return how many tokens of a prompt an image model reads; None if all of any prompt.
-
-    The families that attend to single token states, the embedded model among them, are given a
-    long prompt in chunks. The model is not loaded; one that is not on this machine counts as a
-    CLIP model of 77 tokens. What a model was trained on is another matter: captions of the
-    embedded one have at most 77 tokens.
-
-    Raises:
-        UsageError, ModelError: `model` is no model reference, or a folder that does not exist.
-    """
-    if model == "loom" or model.endswith(".safetensors"):
-        return None
-    folder = cached_folder(ModelRef.parse(model))
-    index = _json(folder / "model_index.json") if folder else {}
-    if folder is None or not index:
-        return CLIP_WINDOW
-    if family_of(str(index.get("_class_name"))).reads_in_chunks:
-        return None
-    limits = [
-        _json(folder / name / "tokenizer_config.json").get("model_max_length", CLIP_WINDOW)
-        for name in TOKENIZERS
-        if (folder / name).is_dir()
-    ]
-    return int(min(max(limits, default=CLIP_WINDOW), T5_WINDOW))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """Return a JSON object; empty where there is none to read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 class _Piece(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ __all__ = [
     "check_folder",
     "count_parameters",
     "hash_weights",
+    "put_weights",
     "read_header",
     "weight_files",
 ]
@@ -151,3 +152,27 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"wanted a JSON object in {path}, found {shown(value)}; {_MEND}")
     return value
+
+
+def put_weights(model: Any, tensors: Mapping[str, Any], name: str) -> None:
+    """Replace all weights of a loaded torch model in place, rounded to its own dtype.
+
+    Args:
+        model: A `torch.nn.Module`.
+        tensors: By the names of its files; tied weights may be given once.
+        name: What the model is called in errors.
+
+    Raises:
+        ModelError: a weight is missing, unknown or of another shape.
+    """
+    wanted, mend = f"wanted weights that fit {name}", "merge into a folder and use that"
+    try:
+        missing, unknown = model.load_state_dict(tensors, strict=False)
+    except RuntimeError as err:
+        raise ModelError(f"{wanted}, torch says {shown(err, 200)}; {mend}") from err
+    own = model.state_dict()
+    given = {own[each].data_ptr() for each in tensors if each in own}
+    lost = [each for each in missing if own[each].data_ptr() not in given]  # but for tied ones
+    if lost or unknown:
+        what = f"{lost[0]} is missing" if lost else f"{unknown[0]} is unknown to it"
+        raise ModelError(f"{wanted}, found others: {what}; {mend}")

@@ -97,13 +97,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "ui/sweep_report.py",
     ),
     "rich": ("ui/terminal.py",),
-    "jinja2": (
-        "agents/engine.py",
-        "ui/gallery.py",
-        "ui/report.py",
-        "ui/studio/table.py",
-        "ui/study_report.py",
-    ),
+    "jinja2": ("agents/engine.py", "ui/template.py"),
     "sqlalchemy": (
         "orbweave/jobs.py",
         "orbweave/leases.py",

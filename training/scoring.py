@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,6 @@ __all__ = [
     "load_tokenizer",
     "loglik_scores",
     "perplexity",
-    "put_weights",
     "replies",
 ]
 
@@ -103,30 +102,6 @@ def load_tokenizer(folder: Path) -> Any:
             f"wanted a tokenizer from {folder}, transformers says {shown(err, 200)}; "
             "fetch or build the model again"
         ) from err
-
-
-def put_weights(model: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Replace all weights of a loaded model in place, rounded to its own dtype.
-
-    Args:
-        model: As `load_model` returns it.
-        tensors: By the names of its files; tied weights may be given once.
-
-    Raises:
-        ModelError: a weight is missing, unknown or of another shape.
-    """
-    wanted = "wanted the weights of a model of one architecture"
-    mend = "merge into a folder and evaluate that"
-    try:
-        missing, unknown = model.load_state_dict(tensors, strict=False)
-    except RuntimeError as err:
-        raise ModelError(f"{wanted}, torch says {shown(err, 200)}; {mend}") from err
-    own = model.state_dict()
-    given = {own[name].data_ptr() for name in tensors if name in own}
-    lost = [name for name in missing if own[name].data_ptr() not in given]  # but for tied ones
-    if lost or unknown:
-        what = f"{lost[0]} is missing" if lost else f"{unknown[0]} is unknown to it"
-        raise ModelError(f"{wanted}, found others: {what}; {mend}")
 
 
 def loglik_scores(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ui.template import environment
+
 __all__ = ["render_gallery"]
 
 TEMPLATE = "gallery.html.j2"
@@ -28,17 +30,10 @@ def render_gallery(rows: Iterable[Mapping[str, Any]], varying: Sequence[str], ti
         varying: Columns with more than one value; each gets a filter.
         title: Name of the batch.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ui", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = list(dict.fromkeys([*SHOWN, *varying]))
     values = [[row[name] for name in names] for row in rows]
-    return environment.get_template(TEMPLATE).render(
-        data={"names": names, "rows": values, "varying": list(varying)}, title=title
+    return (
+        environment()
+        .get_template(TEMPLATE)
+        .render(data={"names": names, "rows": values, "varying": list(varying)}, title=title)
     )

@@ -26,6 +26,7 @@ from orbweave.records import (
     Turn,
 )
 from ui.diff import Piece, word_diff
+from ui.template import environment
 
 __all__ = ["Segment", "marked", "render_report", "safe_link", "structure_in_words"]
 
@@ -66,21 +67,13 @@ def render_report(design: Design, folder: Path) -> str:
         design: The record; the paths of its pictures are relative to `folder`.
         folder: The design folder. Bare geometries are `images/seed-structure*.png` there.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ui", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["link"] = safe_link
-    environment.filters["spoken"] = lambda name: name.replace("_", " ")
+    pages = environment()
+    pages.filters["link"] = safe_link
+    pages.filters["spoken"] = lambda name: name.replace("_", " ")
     versions = [_version(design, folder, number) for number in range(len(design.prompts))]
     said = {turn.index: _said(turn, design.facts) for turn in design.turns}
     used = {fact_id for turn in design.turns for fact_id in turn.cited}
-    return environment.get_template(TEMPLATE).render(
+    return pages.get_template(TEMPLATE).render(
         design=design,
         versions=versions,
         last=_result(versions, design.best_version),

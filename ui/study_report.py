@@ -20,6 +20,7 @@ from training.evaluation import MEAN, POOLED
 from ui.duration import duration
 from ui.study_run import Found
 from ui.study_tables import Accuracy, Analysis, Gain, analyse
+from ui.template import environment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -547,19 +548,10 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _rendered(template: str, report: Report, folder: Path) -> str:
     """Return a template filled in; pictures go into the HTML as data URIs."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ui", "."),
-        autoescape=template.endswith(".html.j2"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
-    environment.filters["picture"] = lambda name: _data_uri(folder / name)
-    return environment.get_template(template).render(report=report)
+    pages = environment(is_html=template.endswith(".html.j2"), keeps_end=True)
+    pages.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    pages.filters["picture"] = lambda name: _data_uri(folder / name)
+    return pages.get_template(template).render(report=report)
 
 
 def _data_uri(path: Path) -> str:

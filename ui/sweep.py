@@ -10,6 +10,7 @@ from typing import Any
 
 from merging.parent import Parent
 from merging.sweep import Asked, Scores
+from orbweave.weights import put_weights
 from training.benchmark import Benchmark
 
 __all__ = ["LoglikBench"]
@@ -57,13 +58,13 @@ class LoglikBench:
         Raises:
             ModelError: they are not the weights of such a model.
         """
-        from training.scoring import load_model, put_weights
+        from training.scoring import load_model
 
         settings = {key: like.config[key] for key in like.config.keys() - _NOT_USED}
         if self._model is None or settings != self._settings:
             self._model, self._tokenizers[like.folder] = load_model(like.folder)
             self._settings = settings
-        put_weights(self._model, tensors)
+        put_weights(self._model, tensors, like.name)
         self._tokenizer = self._tokenizer_in(like.tokenizer_folder or like.folder)
 
     def ask(self, on_progress: Callable[[int], None]) -> Scores:

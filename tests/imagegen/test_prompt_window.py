@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from imagegen.prompt_window import chunk_spans, prompt_window, token_limit
+from imagegen.prompt_window import chunk_spans, prompt_window
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,3 @@ def test_a_word_longer_than_the_window_is_cut_inside(clip: Any) -> None:
 
 def test_a_text_that_fits_is_one_chunk(bert: Any) -> None:
     assert pieces(bert, "a b c d e f") == ["a b c d e f"] and pieces(bert, "") == [""]
-
-
-def test_the_embedded_model_reads_prompts_of_any_length() -> None:
-    assert token_limit("loom") is None and token_limit("sdxl") == 77

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from merging.build import merge
 from orbweave.errors import ModelError, OutputError, UsageError
+from orbweave.weights import put_weights
 from training.benchmark import load_benchmark
 from training.evaluation import evaluate
-from training.scoring import load_model, load_tokenizer, put_weights
+from training.scoring import load_model, load_tokenizer
 from ui.commands.merge_sweep import positions, sweep
 from ui.sweep import LoglikBench
 
@@ -173,16 +174,16 @@ def test_weights_are_put_in_place_and_others_refused(place):
     other, _ = load_model(place / "b")
     tensors = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     tied = tensors.pop("lm_head.weight")
-    put_weights(model, tensors)
+    put_weights(model, tensors, "a")
     assert (model.lm_head.weight == tied).all()
     assert all((model.state_dict()[name] == tensor).all() for name, tensor in tensors.items())
     norm = tensors.pop("model.norm.weight")
     with pytest.raises(ModelError, match="model.norm.weight is missing"):
-        put_weights(model, tensors)
+        put_weights(model, tensors, "a")
     with pytest.raises(ModelError, match="strange is unknown"):
-        put_weights(model, {**tensors, "model.norm.weight": norm, "strange": norm})
+        put_weights(model, {**tensors, "model.norm.weight": norm, "strange": norm}, "a")
     with pytest.raises(ModelError, match="torch says"):
-        put_weights(model, {**tensors, "model.norm.weight": norm[:3]})
+        put_weights(model, {**tensors, "model.norm.weight": norm[:3]}, "a")
     with pytest.raises(ModelError, match="wanted a tokenizer from"):
         load_tokenizer(place / "nowhere")
 

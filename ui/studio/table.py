@@ -22,6 +22,7 @@ from ui.studio.diff import word_diff
 from ui.studio.library import Card
 from ui.studio.sitting import Sitting, kept_name
 from ui.studio.story import Item, Speech, Story
+from ui.template import environment
 
 __all__ = ["SUGGESTIONS", "Part", "Row", "Seat", "against", "cards", "shown_table", "welcome"]
 
@@ -266,16 +267,8 @@ def _about(model: str) -> str:
 @cache
 def _template() -> Any:
     """Return the template's macros; reading it takes some milliseconds, so it is read once."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("ui.studio", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    pages = environment("ui.studio", "assets")
+    pages.filters |= {
         "against": against,
         "in_words": structure_in_words,
         "initials": _initials,
@@ -283,5 +276,5 @@ def _template() -> Any:
         "slug": _slug,
         "spoken": _spoken,
     }
-    environment.globals |= {"about": _about, "base": "", "lineage": _lineage}
-    return environment.get_template(TEMPLATE).module
+    pages.globals |= {"about": _about, "base": "", "lineage": _lineage}
+    return pages.get_template(TEMPLATE).module
