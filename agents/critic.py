@@ -123,11 +123,16 @@ async def expected_scores(voice: Voice, chat: Sequence[Message]) -> dict[str, fl
     return scores
 
 
-def measured_means(measurements: Sequence[Measurement]) -> dict[str, float | None]:
+def measured_means(
+    measurements: Sequence[Measurement], wanted: Targets | None = None
+) -> dict[str, float | None]:
     """Return the mean of each statistic over pictures; None where no picture has it.
 
-    Directions are averaged on the half circle: 179 and 1 degree give 0, not 90.
+    Directions are averaged on the half circle: 179 and 1 degree give 0, not 90. Of a picture
+    whose lines cross, as fibrils and the bands across them do, the dominant direction nearest
+    to the wanted one counts.
     """
+    aim = wanted.direction_deg if wanted else None
 
     def mean(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -135,7 +140,7 @@ def measured_means(measurements: Sequence[Measurement]) -> dict[str, float | Non
 
     return {
         "solid_fraction": mean([m.solid_fraction for m in measurements]),
-        "direction_deg": _mean_direction([m.direction_deg for m in measurements]),
+        "direction_deg": _mean_direction([_direction(m, aim) for m in measurements]),
         "spacing_px": mean([m.spacing_px for m in measurements]),
         "anisotropy": mean([m.anisotropy for m in measurements]),
     }
@@ -291,6 +296,14 @@ _CHANGES: Mapping[str, tuple[Miss, Miss]] = {
     ),
 }
 """What to do if the measurement is above, and if it is below, the target."""
+
+
+def _direction(measurement: Measurement, wanted: float | None) -> float | None:
+    main = measurement.direction_deg
+    if wanted is None:
+        return main
+    seen = [d for d in (main, *measurement.directions_deg) if d is not None]
+    return min(seen, key=lambda d: abs(shortest_turn(d, wanted)), default=None)
 
 
 def _mean_direction(degrees: Sequence[float | None]) -> float | None:

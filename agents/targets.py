@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from agents.roles import StopRule
-from orbweave.records import Motif, Structure, Targets
+from orbweave.records import SPACING_BOUNDS, Motif, Structure, Targets
 
 __all__ = [
     "Geometry",
@@ -36,11 +36,14 @@ __all__ = [
 
 UNMEASURED = 10.0
 """Tolerances that a target counts of which the picture shows nothing; chosen by us."""
-LEFT = 3.0
-"""Tolerances a rendering's direction or spacing may be from its drawing's before it counts as
-having left its geometry; chosen by us, renderings that follow it stay below 2."""
-SOFTER = 0.8
-"""Factor on the render strength of a picture that left its geometry."""
+LEFT = {"solid_fraction": 4.0, "direction_deg": 3.0, "spacing_px": 3.0}
+"""Tolerances a rendering may be from its drawing before it counts as having left its geometry;
+chosen by us: renderings that follow it stay below 2, the solid fraction below 3."""
+SOFTER = 0.65
+"""Factor on the render strength of a picture that left its geometry, or whose seed has no number
+left to turn; chosen by us."""
+COARSER = 1.4
+"""Factor on the spacing of a structure too fine to be rendered or measured; chosen by us."""
 LEAST_STRENGTH = 0.3
 """Below it a rendering is hardly more than the drawing."""
 STILL = 0.25
@@ -236,8 +239,14 @@ def next_seed(
 ) -> Seed:
     """Return a seed whose rendering should come nearer to the targets than `last` did.
 
-    Each aim moves by what the picture missed its target by; the strength falls if the picture
-    no longer shows its geometry, for then its numbers say nothing of the seed's.
+    Each aim moves by what the picture missed its target by. Beyond what numbers can mend:
+
+    - A target that neither the drawing nor the picture shows: a second motif goes, for the two
+      hide each other, and a single one is drawn coarser.
+    - The picture is far from as solid as its drawing, and no thickness mends it: thin lines
+      are lost or swell; it is drawn coarser.
+    - The picture's lines left those of its drawing, or the numbers end before the aims are
+      reached and the spacing is wanted as it is: it is rendered at less strength.
 
     Args:
         geometry: Draws and measures.
@@ -250,28 +259,76 @@ def next_seed(
     if last.structure is None:
         return Seed(targets=last.targets)
     drawn = geometry.measure(last.structure).model_dump(exclude_none=True)
-    told: list[str] = []
-    strength = last.strength
-    astray = [
+    wanted = last.targets.model_dump(exclude_none=True)
+    unseen = [
         name
-        for name in ("direction_deg", "spacing_px")
-        if name in drawn and off(name, drawn[name], measured.get(name), rule) >= LEFT
+        for name, aim in wanted.items()
+        if name not in drawn and off(name, aim, measured.get(name), rule) >= LEFT[name]
     ]
-    if astray:
-        before = strength or geometry.strength
-        strength = round(max(LEAST_STRENGTH, SOFTER * before), 3)
-        if strength < before:
-            told.append(
-                f"Render strength from {before:.2f} down to {strength:.2f}: the picture left its "
-                f"geometry ({', '.join(NAMES[name] for name in astray)})."
-            )
-        else:
-            strength = last.strength
-    aims = _aims(drawn, last.targets, measured, rule, gain, skip=astray)
+    left = [
+        name
+        for name in wanted
+        if name in drawn and off(name, drawn[name], measured.get(name), rule) >= LEFT[name]
+    ]
+    astray = [name for name in left if name != "solid_fraction"]
     dressed = geometry.dress(last.structure, words)
+    if unseen and len(dressed.motifs) > 1:
+        return _alone(geometry, dressed, last, unseen)
+    aims = _aims(drawn, last.targets, measured, rule, gain, skip=astray)
     fitted = geometry.fit(dressed, aims) if aims != Targets() else dressed
+    short = _short(aims, geometry.measure(fitted), rule)
+    # A gain below one means that a correction of the numbers made it worse.
+    swollen = [name for name in left if name not in astray and gain < 1]
+    lost = unseen or swollen or [name for name in short if name == "solid_fraction"]
+    if lost and "spacing_px" not in wanted:
+        return _coarser(geometry, dressed, last, lost)
+    strength, told = last.strength, []
+    if astray or short:
+        before = strength or geometry.strength
+        softer = round(max(LEAST_STRENGTH, before * SOFTER), 3)
+        if softer < before:
+            strength = softer
+            why = "the picture left its geometry" if astray else "its numbers end there"
+            told.append(
+                f"Render strength from {before:.2f} down to {strength:.2f}: {why} "
+                f"({_listed(astray or short)})."
+            )
     told += _changes(last.structure, fitted, last.targets, measured)
     return Seed(fitted, last.targets, strength, tuple(told))
+
+
+def _alone(geometry: Geometry, structure: Structure, last: Seed, unseen: Sequence[str]) -> Seed:
+    """Return the seed with its first motif alone, fitted to the targets."""
+    kept, *others = structure.motifs
+    single = structure.model_copy(update={"motifs": (kept,), "combine": "single"})
+    names = " and ".join(motif.family.replace("_", " ") for motif in others)
+    told = f"Without {names}: the picture did not show the {_listed(unseen)} wanted."
+    return Seed(geometry.fit(single, last.targets), last.targets, last.strength, (told,))
+
+
+def _coarser(geometry: Geometry, structure: Structure, last: Seed, lost: Sequence[str]) -> Seed:
+    """Return the seed drawn coarser, fitted to the targets."""
+    _, limit = SPACING_BOUNDS
+    motifs = tuple(
+        motif.model_copy(update={"spacing": round(min(motif.spacing * COARSER, limit), 2)})
+        for motif in structure.motifs
+    )
+    fitted = geometry.fit(structure.model_copy(update={"motifs": motifs}), last.targets)
+    told = (
+        f"Spacing from {structure.motifs[0].spacing:.1f} to {motifs[0].spacing:.1f} px: lines too "
+        f"fine to be rendered hide the {_listed(lost)}."
+    )
+    return Seed(fitted, last.targets, last.strength, (told,))
+
+
+def _short(aims: Targets, drawn: Targets, rule: StopRule) -> list[str]:
+    """Return the aims that the drawing misses by more than a tolerance."""
+    reached = drawn.model_dump(exclude_none=True)
+    return [
+        name
+        for name, aim in aims.model_dump(exclude_none=True).items()
+        if name in reached and off(name, aim, reached[name], rule) > 1
+    ]
 
 
 def _aims(
@@ -321,6 +378,10 @@ def _changes(
             f"{_value(name, wanted)} is wanted."
         )
     return told
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(NAMES[name] for name in names)
 
 
 _MEASURED_BY = {

@@ -18,7 +18,14 @@ from imagegen.luma import REC_709, Luma
 from imagegen.measure import measure_pixels, solid_fraction, solid_side_of
 from imagegen.motifs import FAMILIES
 from imagegen.scene import lit_picture, seed_picture
-from orbweave.records import Measurement, Motif, Structure, Targets
+from orbweave.records import (
+    SPACING_BOUNDS,
+    THICKNESS_BOUNDS,
+    Measurement,
+    Motif,
+    Structure,
+    Targets,
+)
 
 __all__ = ["fit", "lasting", "measure_drawn"]
 
@@ -38,9 +45,6 @@ NEAR_SOLID = 0.005
 NEAR_SPACING = 0.03
 DRAWINGS = 7
 """Pictures drawn at most to find a thickness."""
-SPACING_BOUNDS = (6.0, 96.0)
-THICKNESS_BOUNDS = (0.02, 0.95)
-"""The ranges of `orbweave.records.Motif`."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agents.critic import Standing, best_of, measured_means, misses, stop_reason
@@ -11,7 +13,7 @@ from orbweave.records import Measurement, Targets
 RULE = StopRule(solid_fraction=0.08, direction_deg=15, spacing=0.2)
 
 
-def _measured(**fields: float | None) -> Measurement:
+def _measured(**fields: Any) -> Measurement:
     values = {"solid_fraction": 0.5, "direction_deg": None, "spacing_px": None} | fields
     return Measurement(picture="0.png", anisotropy=0.1, contrast=0.2, **values)
 
@@ -24,6 +26,13 @@ def test_directions_are_averaged_on_the_half_circle() -> None:
     means = measured_means([_measured(direction_deg=170.0), _measured(direction_deg=20.0)])
     assert means["direction_deg"] == pytest.approx(5.0)
     assert measured_means([_measured()])["direction_deg"] is None
+
+
+def test_of_crossing_lines_the_one_nearest_to_the_wanted_direction_counts() -> None:
+    crossed = _measured(direction_deg=150.0, directions_deg=(150.0, 62.0))
+    assert measured_means([crossed])["direction_deg"] == 150.0
+    assert measured_means([crossed], Targets(direction_deg=60.0))["direction_deg"] == 62.0
+    assert measured_means([_measured()], Targets(direction_deg=60.0))["direction_deg"] is None
 
 
 @pytest.mark.parametrize(

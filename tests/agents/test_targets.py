@@ -61,6 +61,13 @@ class Plain:
         return structure
 
 
+class Blurred(Plain):
+    """One whose drawings show no period."""
+
+    def measure(self, structure: Structure) -> Targets:
+        return Targets(solid_fraction=structure.motifs[0].thickness)
+
+
 def _numbers(seed: Seed) -> tuple[float, float, float]:
     assert seed.structure is not None
     (motif,) = seed.structure.motifs
@@ -163,12 +170,46 @@ def test_a_picture_that_left_its_geometry_is_rendered_at_less_strength() -> None
     first = first_seed(Plain(), "words", 0, Targets())
     measured = {"solid_fraction": 0.3, "direction_deg": 75.0, "spacing_px": None}
     seed = next_seed(Plain(), "words", first, measured, RULE)
-    assert seed.strength == pytest.approx(0.48)
+    assert seed.strength == pytest.approx(0.39)
     assert seed.structure == first.structure
     assert seed.changes == (
-        "Render strength from 0.60 down to 0.48: the picture left its geometry "
-        "(direction, spacing).",
+        "Render strength from 0.60 down to 0.39: the picture left its geometry "
+        "(direction and spacing).",
     )
+
+
+def test_a_second_motif_that_hides_a_target_is_left_out() -> None:
+    motifs = (Motif(family="silk_bundle"), Motif(family="cobweb"))
+    both = Structure(motifs=motifs, combine="overlay")
+    seed = next_seed(Blurred(), "words", Seed(both, Targets(spacing_px=30.0)), {}, RULE)
+    assert seed.structure is not None
+    assert [motif.family for motif in seed.structure.motifs] == ["silk_bundle"]
+    assert seed.structure.motifs[0].spacing == 30.0
+    assert seed.changes == ("Without cobweb: the picture did not show the spacing wanted.",)
+
+
+def test_lines_too_fine_to_be_rendered_are_drawn_coarser() -> None:
+    structure = Structure(motifs=(Motif(family="pavement_stomata", spacing=20.0),))
+    last = Seed(structure, Targets(solid_fraction=0.7))
+    by_numbers = next_seed(Plain(), "words", last, {"solid_fraction": 0.5}, RULE)
+    assert by_numbers.structure is not None
+    assert by_numbers.structure.motifs[0].spacing == 20.0
+    seed = next_seed(Plain(), "words", last, {"solid_fraction": 0.0}, RULE, gain=0.5)
+    assert seed.structure is not None
+    assert seed.structure.motifs[0].spacing == pytest.approx(28.0)
+    assert seed.changes == (
+        "Spacing from 20.0 to 28.0 px: lines too fine to be rendered hide the solid fraction.",
+    )
+
+
+def test_a_spacing_that_is_wanted_is_never_drawn_coarser() -> None:
+    structure = Structure(motifs=(Motif(family="voronoi_foam", spacing=20.0, thickness=0.3),))
+    last = Seed(structure, Targets(solid_fraction=0.3, spacing_px=20.0))
+    measured = {"solid_fraction": 0.5, "spacing_px": 20.0}
+    seed = next_seed(Plain(), "words", last, measured, RULE, gain=0.5)
+    assert seed.structure is not None
+    assert seed.structure.motifs[0].spacing == 20.0
+    assert seed.structure.motifs[0].thickness == pytest.approx(0.2)
 
 
 def test_the_strength_falls_no_further_than_a_rendering_needs() -> None:
