@@ -1,70 +1,47 @@
-"""What a text claims: the facts it cites and the numbers it states, checked against facts.
+"""What a text claims: the facts it cites, and which facts hold each of its sentences.
 
-A number counts as held when a fact gives the same quantity, in any unit of the same kind:
-"0.5 µm" is held by "500 nm". Numbers in words ("six sides", "half") are not checked.
+    check("Walls are 0.5 µm thick.", {"leaf-0001": "Walls are 500 nm thick."}).verdict
+    # "supported", by leaf-0001
+
+A sentence is *supported* by facts that hold its words and all its numbers, *plausible* if it
+states no number and shares words with a fact, and *unsupported* if a number is in no fact, if a
+fact says the opposite, or if it rests on no fact at all. Words are compared, not meanings: a
+sentence in other words than its fact's is plausible at most.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+
+from agents.quantities import Claim, is_held
+from agents.quantities import claims as _numbers
+from orbweave.records import Check
 
 __all__ = [
-    "Claim",
+    "check",
     "cited_ids",
     "claims",
+    "denies",
     "sentences",
     "share_held",
     "shared_words",
+    "stems",
     "unsupported",
     "without_citations",
 ]
 
-_ID = r"[a-z]+-\d{4}"
+_ID = r"[a-z]+-\d{4,6}"
 _CITATION = re.compile(rf"\s*\[({_ID}(?:\s*,\s*{_ID})*)\]")
 _ABBREVIATIONS = r"(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)(?<!\bvs)(?<!\bca)(?<!\bFig)"
 _SENTENCE_END = re.compile(rf"{_ABBREVIATIONS}([.!?][\"')]?(?:\s*\[[^\]]*\])*)\s+(?=[A-Z\"'(])")
 
-_TOLERANCE = 0.02
-"""Relative difference below which two numbers are the same; it forgives rounding."""
+_MIN_HELD = 0.5
+"""Share of a sentence's words that its facts must hold to support it. Chosen by us: of 1,763
+sentences that teachers wrote from facts 52 % reach it with these, 0.6 % with other facts."""
+_MIN_SHARED = 2
+"""Words of content two texts must share to be on the same thing."""
 
-_SCALES = {"thousand": 1e3, "million": 1e6, "billion": 1e9}
-
-_UNITS: dict[str, tuple[str, float]] = {
-    **dict.fromkeys(("nm", "nanometre", "nanometer"), ("m", 1e-9)),
-    **dict.fromkeys(("µm", "μm", "um", "micrometre", "micrometer", "micron"), ("m", 1e-6)),
-    **dict.fromkeys(("mm", "millimetre", "millimeter"), ("m", 1e-3)),
-    **dict.fromkeys(("cm", "centimetre", "centimeter"), ("m", 1e-2)),
-    **dict.fromkeys(("m", "metre", "meter"), ("m", 1.0)),
-    **dict.fromkeys(("km", "kilometre", "kilometer"), ("m", 1e3)),
-    **dict.fromkeys(("inch", "inches"), ("m", 0.0254)),
-    **dict.fromkeys(("px", "pixel"), ("px", 1.0)),
-    "Pa": ("Pa", 1.0),
-    "kPa": ("Pa", 1e3),
-    "MPa": ("Pa", 1e6),
-    "GPa": ("Pa", 1e9),
-    **dict.fromkeys(("%", "percent", "wt%", "vol%"), ("%", 1.0)),
-    **dict.fromkeys(("°", "deg", "degree"), ("deg", 1.0)),
-    **dict.fromkeys(("times", "-fold", "fold", "x", "×", "-times"), ("times", 1.0)),
-    **dict.fromkeys(("mg", "milligram"), ("g", 1e-3)),
-    **dict.fromkeys(("g", "gram"), ("g", 1.0)),
-    **dict.fromkeys(("kg", "kilogram"), ("g", 1e3)),
-    **dict.fromkeys(("ms", "millisecond"), ("s", 1e-3)),
-    **dict.fromkeys(("s", "second"), ("s", 1.0)),
-    **dict.fromkeys(("min", "minute"), ("s", 60.0)),
-    **dict.fromkeys(("h", "hour"), ("s", 3_600.0)),
-    **dict.fromkeys(("d", "day"), ("s", 86_400.0)),
-}
-"""Unit as written -> (kind, size in the kind's base unit). Plurals in -s are understood."""
-
-_NUMBER = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?"
-_CLAIM = re.compile(
-    rf"(?<![\w.])(?P<low>{_NUMBER})"
-    rf"(?:\s*(?:-|–|to|and|/|x|×|by|±)\s*(?P<high>{_NUMBER}))?"
-    r"(?:\s*(?P<scale>thousand|million|billion)\b)?"
-    r"(?:[\s-]?(?P<unit>wt%|vol%|%|°C|°|-fold\b|[A-Za-zµμ×][\w/^·²³*()µμ-]*))?"
-)
 _FILLER = frozenset(
     """about above across add after all along also among and any are around because been between
     both build but by can create design does each every for from give has have how into its keep
@@ -73,17 +50,17 @@ _FILLER = frozenset(
     use used using very was way were what when where which while who will with would""".split()
 )
 """Words that say nothing about what a sentence is on."""
-
-
-class Claim(NamedTuple):
-    """A number as a text states it."""
-
-    text: str
-    """As written, e.g. `16 to 35 µm`."""
-    values: tuple[float, ...]
-    """One value, or the two ends of a range, in the base unit of `kind`."""
-    kind: str
-    """m, Pa, %, deg, g, s, times; an unknown unit as written; empty without a unit."""
+_NEGATORS = frozenset(
+    "no not never none neither without cannot lack lacks absent absence avoid avoids omit".split()
+)
+"""Words that turn the next word of content into its opposite."""
+_BOUND = re.compile(r"\bnot only\b|\b(?:no|not) (?:more|less|fewer|longer) than\b|\bnot just\b")
+"""Holds a negator and negates nothing."""
+_FREE_OF = re.compile(r"\bfree (?:of|from)\b")
+_CLAUSE_END = re.compile(
+    r"[,;:.!?()]\s+|\s(?:so|but|while|whereas|although|though|because|which|unless|and|yet)\s"
+)
+_WORD = re.compile(r"[a-z]+?n't|[a-z]+")
 
 
 def cited_ids(text: str) -> tuple[str, ...]:
@@ -105,8 +82,7 @@ def sentences(text: str) -> tuple[str, ...]:
 
 def claims(text: str) -> tuple[Claim, ...]:
     """Return the numbers a text states, without ids, list numbers and words such as "3D"."""
-    plain = re.sub(r"(?m)^\s*\d+[.)]\s", "", without_citations(text))
-    return tuple(_claim(match) for match in _CLAIM.finditer(plain) if _is_number(match))
+    return _numbers(re.sub(r"(?m)^\s*\d+[.)]\s", "", without_citations(text)))
 
 
 def unsupported(text: str, sources: Iterable[str]) -> tuple[str, ...]:
@@ -114,11 +90,61 @@ def unsupported(text: str, sources: Iterable[str]) -> tuple[str, ...]:
 
     Args:
         text: What somebody said.
-        sources: Statements and quantities that may hold its numbers.
+        sources: Statements and quantities that may hold its numbers, each by itself: the ends
+            of a range must stand in one source.
     """
-    held = [claim for source in sources for claim in claims(source)]
-    loose = (claim.text for claim in claims(text) if not _is_held(claim, held))
+    held = [claims(source) for source in sources]
+    loose = (c.text for c in claims(text) if not any(is_held(c, each) for each in held))
     return tuple(dict.fromkeys(loose))
+
+
+def check(sentence: str, facts: Mapping[str, str], asked: str = "") -> Check:
+    """Return what the facts say to a sentence.
+
+    Args:
+        sentence: With or without citations and quotation marks.
+        facts: What each fact says, by id.
+        asked: The concept; its numbers are held, though it supports nothing.
+    """
+    plain = without_citations(sentence)
+    loose = unsupported(plain, [*facts.values(), asked])
+    if loose:
+        return Check(sentence=plain, verdict="unsupported", why=f"in no fact: {', '.join(loose)}")
+    against = [fact_id for fact_id, fact in facts.items() if denies(plain, fact)]
+    near = {i: f for i, f in facts.items() if i not in against and _is_near(plain, f)}
+    whole = [i for i, fact in near.items() if _is_held(plain, [fact], asked)]
+    if not whole and len(near) > 1 and _is_held(plain, list(near.values()), asked):
+        whole = list(near)
+    if whole:
+        return Check(sentence=plain, verdict="supported", facts=tuple(whole))
+    if against:
+        why = f"it denies what {', '.join(against)} says"
+        return Check(sentence=plain, verdict="unsupported", facts=tuple(against), why=why)
+    if near and not claims(plain):
+        return Check(sentence=plain, verdict="plausible", facts=tuple(near))
+    why = "its numbers are in facts on other things" if claims(plain) else "in no fact"
+    return Check(sentence=plain, verdict="unsupported", why=why)
+
+
+def denies(text: str, source: str) -> bool:
+    """Whether a clause of a text says that what its source affirms is not so, or the reverse.
+
+    Clauses that share two words of content and half of the text's are compared; a word of them
+    that is negated in one and not in the other is a denial. "So no waxy cuticle
+    covers it" denies "a waxy cuticle covers the leaf". Opposites without a negator, such as
+    "thick" and "thin", are not seen. Of 1,763 sentences that teachers wrote from facts 0.7 %
+    are taken for denials of these, most of them wrongly.
+    """
+    theirs = [_polarity(clause) for clause in _clauses(source)]
+    for ours in map(_polarity, _clauses(text)):
+        common = [ours.keys() & each.keys() for each in theirs]
+        most = max(map(len, common), default=0)
+        nearest = [pair for pair in zip(common, theirs, strict=True) if len(pair[0]) == most]
+        if most >= max(_MIN_SHARED, len(ours) / 2) and all(
+            any(ours[stem] != each[stem] for stem in shared) for shared, each in nearest
+        ):
+            return True
+    return False
 
 
 def shared_words(text: str, source: str) -> int:
@@ -133,52 +159,49 @@ def share_held(text: str, sources: Iterable[str]) -> float:
     return len(ours & held) / len(ours) if ours else 0.0
 
 
+def _is_near(text: str, source: str) -> bool:
+    return shared_words(text, source) >= _MIN_SHARED
+
+
+def _is_held(text: str, sources: list[str], asked: str) -> bool:
+    """Whether sources near to a text hold all its numbers, and one of these or enough words."""
+    if claims(text) and not unsupported(text, sources):
+        return True
+    return share_held(text, sources) >= _MIN_HELD and not unsupported(text, [*sources, asked])
+
+
+def _clauses(text: str) -> list[str]:
+    return [clause for clause in _CLAUSE_END.split(without_citations(text).lower()) if clause]
+
+
+def _polarity(clause: str) -> dict[str, bool]:
+    """Return each word of content of a clause, and whether it is what a negator negates.
+
+    That is the next word of content. Two negators take each other back: "no thread without glue".
+    """
+    words = _WORD.findall(_FREE_OF.sub("without", _BOUND.sub(" ", clause.replace("’", "'"))))
+    is_negator = [word in _NEGATORS or word.endswith("n't") for word in words]
+    found: dict[str, bool] = {}
+    waits = False
+    for word, negates in zip(words, is_negator, strict=True):
+        stem = None if negates else _stem(word)
+        waits = waits or negates
+        if stem is not None:
+            found[stem] = waits and sum(is_negator) % 2 == 1
+            waits = False
+    return found
+
+
+def stems(text: str) -> list[str]:
+    """Return the words of content of a text, each cut to its first five letters, in order."""
+    words = re.findall(r"[a-z]+", without_citations(text).lower())
+    return [stem for word in words if (stem := _stem(word)) is not None]
+
+
 def _stems(text: str) -> frozenset[str]:
-    words = re.findall(r"[a-z]{3,}", without_citations(text).lower())
-    return frozenset(word.removesuffix("s")[:5] for word in words if word not in _FILLER)
+    return frozenset(stems(text))
 
 
-def _is_number(match: re.Match[str]) -> bool:
-    """Keep measured things; drop names such as "3D", years and bare one-digit counts."""
-    after = match.string[match.end("low") :]
-    if re.match(r"-?[dD]\b", after):
-        return False
-    known = _unit(match["unit"] or "")[0] in _KINDS
-    bare = not (known or match["high"] or match["scale"])
-    return not (bare and len(match["low"]) == 1)
-
-
-def _claim(match: re.Match[str]) -> Claim:
-    written = match["unit"] or ""
-    kind, size = _unit(written)
-    factor = size * _SCALES.get(match["scale"] or "", 1.0)
-    numbers = [match[part] for part in ("low", "high") if match[part]]
-    end = match.end("unit") if kind in _KINDS or written in _UNITS else _end_of_number(match)
-    text = match.string[match.start() : end].strip()
-    values = tuple(float(number.replace(",", "")) * factor for number in numbers)
-    return Claim(text, values, kind if kind in _KINDS else "")
-
-
-def _end_of_number(match: re.Match[str]) -> int:
-    return max(match.end(part) for part in ("low", "high", "scale"))
-
-
-def _unit(written: str) -> tuple[str, float]:
-    for name in (written, written.rstrip("s"), written.lower(), written.lower().rstrip("s")):
-        if name in _UNITS:
-            return _UNITS[name]
-    return written, 1.0
-
-
-_KINDS = frozenset(kind for kind, _ in _UNITS.values())
-
-
-def _is_held(claim: Claim, held: Sequence[Claim]) -> bool:
-    return all(any(_same(value, claim.kind, other) for other in held) for value in claim.values)
-
-
-def _same(value: float, kind: str, other: Claim) -> bool:
-    """Compare within a kind; a number whose unit is unknown to us is compared by value alone."""
-    if kind and other.kind and kind != other.kind:
-        return False
-    return any(abs(value - v) <= _TOLERANCE * max(abs(value), abs(v)) for v in other.values)
+def _stem(word: str) -> str | None:
+    """Return the first five letters of a word of content; None for the others."""
+    return None if len(word) < 3 or word in _FILLER else word.removesuffix("s")[:5]

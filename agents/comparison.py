@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import Any, Literal
+from typing import Any
 
 from agents.critic import measured_means
+from agents.diff import Piece, word_diff
 from agents.state import (
     AdviceStep,
     CritiqueStep,
@@ -25,14 +26,7 @@ from agents.state import (
 )
 from orbweave.records import Picture, Record
 
-__all__ = ["Comparison", "Drawn", "Pair", "Wording", "Words", "compare", "diff"]
-
-
-class Words(Record):
-    """A run of words of a prompt."""
-
-    where: Literal["both", "a", "b"]
-    text: str
+__all__ = ["Comparison", "Drawn", "Pair", "Wording", "compare"]
 
 
 class Pair(Record):
@@ -53,7 +47,8 @@ class Wording(Record):
     a: str | None
     """None where there is no such version."""
     b: str | None
-    words: tuple[Words, ...]
+    words: tuple[Piece, ...]
+    """From `a` to `b`."""
 
 
 class Drawn(Record):
@@ -97,21 +92,6 @@ def compare(a: State, b: State) -> Comparison:
         drawn=_drawings(_pictures(a), _pictures(b)),
         stop_reasons=(a.stop_reason, b.stop_reason),
     )
-
-
-def diff(a: str, b: str) -> tuple[Words, ...]:
-    """Return the words of two texts, told apart by where they stand; joined they make up both."""
-    left, right = a.split(), b.split()
-    runs: list[Words] = []
-    for kind, i, j, m, n in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
-        if kind == "equal":
-            runs.append(Words(where="both", text=" ".join(left[i:j])))
-            continue
-        if j > i:
-            runs.append(Words(where="a", text=" ".join(left[i:j])))
-        if n > m:
-            runs.append(Words(where="b", text=" ".join(right[m:n])))
-    return tuple(runs)
 
 
 def _aligned(a: State, b: State) -> list[tuple[str, Step | None, Step | None]]:
@@ -178,7 +158,7 @@ def _wordings(a: Sequence[str], b: Sequence[str]) -> tuple[Wording, ...]:
     for version in range(max(len(a), len(b))):
         left = a[version] if version < len(a) else None
         right = b[version] if version < len(b) else None
-        words = diff(left or "", right or "")
+        words = word_diff(left or "", right or "")
         made.append(Wording(version=version, a=left, b=right, words=words))
     return tuple(made)
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from agents import critic, engineer, expert
-from agents.claims import cited_ids, unsupported
+from agents.claims import check, cited_ids, sentences, unsupported
 from agents.events import (
     Critiqued,
     Event,
@@ -57,7 +57,9 @@ from agents.targets import (
 from agents.voice import Voice
 from orbweave.records import (
     Brief,
+    Check,
     Citation,
+    Corpus,
     Critique,
     Domain,
     ImagePrompt,
@@ -67,6 +69,7 @@ from orbweave.records import (
 )
 
 __all__ = [
+    "Checked",
     "Conversation",
     "Render",
     "Session",
@@ -94,6 +97,8 @@ class Conversation:
     stop_reason: str
     best_version: int | None = None
     """The version that is the result; None before any critique."""
+    corpora: tuple[Corpus, ...] = ()
+    """Corpora of the user's own that facts were looked up in."""
 
 
 @dataclass
@@ -113,6 +118,7 @@ class Session:
     facts: tuple[tuple[Fact, ...], ...] = ()
     """What each expert is given."""
     citations: tuple[Citation, ...] = ()
+    corpora: tuple[Corpus, ...] = ()
     stop_reason: str = ""
     _turns: dict[int, Turn] = field(default_factory=dict)
     _drafts: list[engineer.Draft] = field(default_factory=list)
@@ -172,6 +178,7 @@ class Session:
                 domains=domains,
                 facts=tuple(tuple(knowledge[c.id] for c in each) for each in found),
                 citations=tuple(citation for each in found for citation in each),
+                corpora=knowledge.corpora,
             )
         )
 
@@ -201,7 +208,7 @@ class Session:
             draft = await self._revised(turn.voice, seed)
         else:
             draft = await engineer.write(
-                turn.voice, self.team, self._notes(), self._visuals(), seed
+                turn.voice, self.team, self._notes(), self._advice(), self._held(), seed
             )
         seeded = await self._seeded(draft.prompt, turn.voice)
         if seeded.text:
@@ -225,8 +232,8 @@ class Session:
         """Judge the latest version and decide whether to go on."""
         version = len(self._prompts) - 1
         turn = self._begin(len(self._turns), "critic", "critic", self.team.critic_model)
-        measured = critic.measured_means(self._measured[version])
         targets = self._prompts[version].targets
+        measured = critic.measured_means(self._measured[version], targets)
         judged = await critic.judge(
             turn.voice,
             self.team,
@@ -274,6 +281,7 @@ class Session:
             critiques=tuple(self._critiques),
             stop_reason=self.stop_reason,
             best_version=self._best if self._critiques else None,
+            corpora=self.corpora,
         )
 
     async def choose_geometry_again(self) -> None:
@@ -304,7 +312,9 @@ class Session:
             targets=seeded.targets,
             revises=self._base if self._critiques else None,
             changes=seeded.changes,
-            origins=engineer.origins_of(draft.prompt, self._said()),
+            origins=engineer.origins_of(
+                draft.prompt, {advice.turn: advice.words for advice in self._advice()}
+            ),
             turn=turn,
         )
 
@@ -372,12 +382,15 @@ class Session:
             "prompt": last.prompt,
             "feedback": self._feedback() or judged.advice,
         }
-        return await engineer.revise(voice, self.team, fields, last, judged.changes, seed)
+        return await engineer.revise(
+            voice, self.team, fields, last, judged.changes, self._advice(), self._held(), seed
+        )
 
     def _notes(self) -> dict[str, str]:
         notes = [
             f"- {asked.domain}: {engineer.note_of(self._turns[i].text)}"
             for i, asked in enumerate(self.experts, start=self._first)
+            if self._turns[i].text != expert.NO_FACTS
         ]
         notes += [f"- person: {quoted(text)}" for text in self.state.remarks()]
         return {
@@ -386,27 +399,24 @@ class Session:
             "notes": "\n".join(notes),
         }
 
-    def _visuals(self) -> list[str]:
-        """What cited facts look like, one of each expert first, the shortest of each first."""
-        cited = {i for turn in self._turns.values() for i in turn.cited}
-        seen = [
-            sorted((f.visual for f in each if f.id in cited and f.visual), key=len)
-            for each in self.facts
-        ]
-        longest = max((len(each) for each in seen), default=0)
-        return [each[n] for n in range(longest) for each in seen if n < len(each)]
+    def _advice(self) -> tuple[engineer.Advice, ...]:
+        """What each expert that has spoken brought, with the looks of its cited facts."""
+        found = []
+        for index, given in enumerate(self.facts, start=self._first):
+            turn = self._turns.get(index)
+            if turn is not None and turn.text != expert.NO_FACTS:
+                cited = (fact for fact in given if fact.id in turn.cited)
+                visuals = sorted((fact.visual for fact in cited if fact.visual), key=len)
+                found.append(engineer.Advice(index, turn.text, tuple(visuals)))
+        return tuple(found)
 
     def _given(self) -> list[Fact]:
         return [fact for each in self.facts for fact in each]
 
-    def _said(self) -> dict[int, str]:
-        """What each expert said and what its cited facts look like, by the turn's index."""
-        visuals = {fact.id: fact.visual or "" for fact in self._given()}
-        return {
-            turn.index: " ".join([turn.text, *(visuals[i] for i in turn.cited)])
-            for turn in self._turns.values()
-            if turn.role == "expert"
-        }
+    def _held(self) -> list[str]:
+        """What holds the numbers of a prompt: facts, what was asked, what a critic measured."""
+        measured = (judged.changes for judged in self._judged)
+        return [*(fact.held for fact in self._given()), self.state.asked, *measured]
 
     def _seed(self, index: int) -> int:
         """Return the seed of a turn; remarks do not count, so that they change no other seed."""
@@ -446,7 +456,7 @@ class Session:
         self.stop_reason = step.stop_reason if isinstance(step, CritiqueStep) else ""
         if isinstance(step, FactsStep):
             self.experts = tuple(self.team.expert(domain) for domain in step.domains)
-            self.facts, self.citations = step.facts, step.citations
+            self.facts, self.citations, self.corpora = step.facts, step.citations, step.corpora
         elif isinstance(step, PromptStep):
             self._drafts.append(step.draft)
             self._prompts.append(step.prompt)
@@ -469,16 +479,17 @@ class Session:
     def _end(
         self, turn: _Open, text: str, given: Sequence[Fact], claiming: str | None = None
     ) -> Turn:
-        """Return a finished turn, with its citations and the numbers its facts do not hold.
+        """Return a finished turn, with its citations and what the facts say to its sentences.
 
         Args:
             turn: Who spoke.
             text: What was said.
             given: Facts put before the speaker. An expert's numbers must be held by those it
                 cites, the engineer's by any.
-            claiming: The part of the text whose numbers are checked; None is all of it.
+            claiming: The part of the text that is checked; None is all of it.
         """
-        cited, loose = checked(text, turn.role, given, self.state.asked, claiming)
+        asked = " ".join([self.state.asked, *(judged.changes for judged in self._judged)])
+        cited, loose, checks = checked(text, turn.role, given, asked, claiming)
         kept = Turn(
             index=turn.index,
             speaker=turn.speaker,
@@ -487,6 +498,7 @@ class Session:
             text=text,
             cited=cited,
             unsupported=loose,
+            checks=checks,
             n_tokens=turn.voice.n_tokens,
             seconds=round(time.perf_counter() - turn.started_s, 3),
         )
@@ -503,22 +515,44 @@ def conversation_of(state: State) -> Conversation:
     return Session(state, nobody, nobody, nobody, nobody).record()
 
 
+class Checked(NamedTuple):
+    """What the given facts say to a turn."""
+
+    cited: tuple[str, ...]
+    """Ids of given facts that it cites."""
+    unsupported: tuple[str, ...]
+    """Its numbers that nothing given holds."""
+    checks: tuple[Check, ...]
+    """Its sentences in order."""
+
+
 def checked(
     text: str, role: str, given: Sequence[Fact], asked: str, claiming: str | None = None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the ids of given facts that a turn cites, and its numbers that nothing given holds.
+) -> Checked:
+    """Hold a turn against the facts its speaker was given.
 
     Args:
         text: What was said.
-        role: An expert's numbers must be held by the facts it cites, others' by any.
+        role: An expert's words must be held by the facts it cites, each sentence's by those
+            it cites itself; others' by any.
         given: Facts put before the speaker.
-        asked: The concept and what people added; its numbers are given too.
-        claiming: The part of the text whose numbers are checked; None is all of it.
+        asked: The concept and what people and measurements added; its numbers are given too.
+        claiming: The part of the text that is checked; None is all of it.
     """
     cited = [fact for fact in given if fact.id in cited_ids(text)]
-    held = [fact.held for fact in (cited if role == "expert" else given)]
-    loose = unsupported(text if claiming is None else claiming, [*held, asked])
-    return tuple(fact.id for fact in cited), loose
+    claimed = text if claiming is None else claiming
+    rests_on = cited if role == "expert" else given
+    held = {fact.id: fact.held for fact in rests_on}
+    return Checked(
+        cited=tuple(fact.id for fact in cited),
+        unsupported=unsupported(claimed, [*held.values(), asked]),
+        checks=tuple(_check(sentence, held, asked) for sentence in sentences(claimed)),
+    )
+
+
+def _check(sentence: str, held: Mapping[str, str], asked: str) -> Check:
+    named = {i: held[i] for i in cited_ids(sentence) if i in held}
+    return check(sentence, named or held, asked)
 
 
 @dataclass(frozen=True)

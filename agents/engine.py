@@ -234,7 +234,7 @@ class TransformersEngine:
         prompt = self._encode_chat(request.messages) + prefix
         self._check_room(len(prompt), request.max_new_tokens)
         text = ReplyText(self._decode, request.prefix, prefix, request.stop)
-        sampler = Sampler(request.sampling, request.seed, prompt, self._loaded.vocabulary)
+        sampler = Sampler(request.sampling, request.seed, prompt)
         ends, limit = self._loaded.ends, request.max_new_tokens
         return Speech(prompt, limit, sampler, text, ends, emit, self._adapter)
 
@@ -262,7 +262,6 @@ class _Loaded:
         config = loaded.config
         windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))
         self.context = min(int(window) for window in windows if window)
-        self.vocabulary = int(config.vocab_size)
         ends = loaded.generation_config.eos_token_id
         ends = ends if isinstance(ends, list) else [ends]
         self.ends = frozenset((*ends, self.tokenizer.eos_token_id)) - {None}

@@ -4,7 +4,8 @@ The form of the answer is forced line by line (title, prompt, what to avoid), so
 small model stays in it. A paragraph that loops, strays, talks about itself or copies an
 example is written again with another seed. After that the prompt is composed from what the
 facts say one would see, in a view and colours chosen by the model's probabilities, and the
-turn says so.
+turn says so. So it does where it mends a usable paragraph: sentences said twice, or with a
+number that nothing holds, are left out; what an expert sees is added if nothing of it is there.
 """
 
 from __future__ import annotations
@@ -17,24 +18,67 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import NamedTuple, cast
 
-from agents.claims import sentences, share_held, shared_words, without_citations
+from agents.claims import (
+    sentences,
+    share_held,
+    shared_words,
+    unsupported,
+    without_citations,
+)
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
 from agents.voice import Voice
 from orbweave.records import PhraseOrigin, Scale
 
-__all__ = ["AVOID", "Draft", "choose_family", "note_of", "origins_of", "revise", "write"]
+__all__ = [
+    "AVOID",
+    "Advice",
+    "Draft",
+    "choose_family",
+    "note_of",
+    "origins_of",
+    "revise",
+    "write",
+]
 
 AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
 
-_MIN_WORDS, _MAX_WORDS = 24, 54
-"""Length of a prompt: a text encoder with the usual window of 77 tokens reads some 54 words."""
+_MIN_WORDS, _MAX_WORDS = 30, 110
+"""Length of a prompt. Encoders of 77 tokens read some 54 words at a time; longer prompts reach
+them in chunks, and what a model does not read is in the picture's record."""
+_LEAST_WORDS = 24
+"""A shorter paragraph is written again; one shorter than `_MIN_WORDS` is filled up."""
+_WINDOW_WORDS = 54
+"""Up to here a prompt is composed of more than one look an expert."""
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
 _MIN_SHARED = 2
 """Words of content a prompt must share with its concept and notes, whoever wrote it."""
+
+
+class Advice(NamedTuple):
+    """What one expert brought."""
+
+    turn: int
+    """Index of its turn."""
+    text: str
+    """What it said."""
+    visuals: tuple[str, ...]
+    """What its cited facts look like, the shortest first."""
+
+    @property
+    def words(self) -> str:
+        """All of it, for looking up where words came from."""
+        return " ".join([self.text, *self.visuals])
+
+    @property
+    def looks(self) -> list[str]:
+        """What one would see, as sentences of a prompt; the expert's own look without visuals."""
+        own = note_of(" ".join(sentences(self.text)[-1:])).partition(": ")[2]
+        seen = self.visuals or ((own,) if own else ())
+        return [f"{look[0].upper()}{look[1:].rstrip('.')}." for look in seen]
 
 
 class Draft(NamedTuple):
@@ -63,7 +107,8 @@ async def write(
     voice: Voice,
     team: Team,
     fields: Mapping[str, str],
-    visuals: Sequence[str],
+    advice: Sequence[Advice],
+    held: Sequence[str],
     seed: int,
 ) -> Draft:
     """Return title, prompt and negative prompt for a concept.
@@ -72,7 +117,8 @@ async def write(
         voice: The engineer's model.
         team: Supplies the form `prompt`.
         fields: concept, scale and notes.
-        visuals: What the cited facts look like, for the open fall-back.
+        advice: What the experts brought; each has its part in the prompt.
+        held: What may hold the numbers of the prompt.
         seed: Of this turn.
 
     Raises:
@@ -82,14 +128,22 @@ async def write(
     title = await _line(voice, form, fields, "Title:", 16, seed_for(seed, 0))
     title = _clean_title(title) or _short(fields["concept"])
     lead = f"Title: {title}\nPrompt:"
-    prompt, faults = await _paragraph(voice, form, fields, lead, seed_for(seed, 1))
-    note = ""
+    prompt, faults = await _paragraph(voice, form, fields, lead, held, seed_for(seed, 1))
+    notes: list[str] = []
     if not prompt:
-        prompt = await _composed(voice, team, fields, visuals, seed_for(seed, 3))
-        note = (
+        prompt = await _composed(voice, team, fields, advice, seed_for(seed, 3))
+        notes.append(
             f"Composed from what the cited facts look like: {form.tries} attempts of the model "
             f"were unusable ({'; '.join(faults)})."
         )
+    else:
+        notes += faults
+        added = _missing(prompt, advice)
+        if len(f"{prompt} {' '.join(added)}".split()) < _MIN_WORDS:
+            added += await _palette(voice, team, fields, seed_for(seed, 3))
+        prompt = " ".join([prompt, *added])
+        notes += [f"Added what was missing: {' '.join(added)}"] if added else []
+    if note := " ".join(notes):
         voice.remark(f"\n{prompt}\n({note})\n")
     lead = f"Title: {title}\nPrompt: {prompt}\nAvoid:"
     avoid = await _line(voice, form, fields, lead, 20, seed_for(seed, 2))
@@ -98,7 +152,14 @@ async def write(
 
 
 async def revise(
-    voice: Voice, team: Team, fields: Mapping[str, str], last: Draft, changes: str, seed: int
+    voice: Voice,
+    team: Team,
+    fields: Mapping[str, str],
+    last: Draft,
+    changes: str,
+    advice: Sequence[Advice],
+    held: Sequence[str],
+    seed: int,
 ) -> Draft:
     """Return the prompt as changed by the critic's feedback; title and the rest stay.
 
@@ -110,25 +171,61 @@ async def revise(
         fields: concept, prompt and feedback.
         last: The draft to change.
         changes: What must change, as sentences of a prompt; empty if nothing.
+        advice: See `write`.
+        held: See `write`.
         seed: Of this turn.
 
     Raises:
         EngineError: the model failed.
     """
     prompt, faults = await _paragraph(
-        voice, team.revision, fields, "Prompt:", seed, but_not=last.prompt
+        voice, team.revision, fields, "Prompt:", held, seed, but_not=last.prompt
     )
-    added = " ".join(s for s in sentences(changes) if s not in (prompt or last.prompt))
-    notes = []
-    if not prompt:
+    notes: list[str] = []
+    if prompt:
+        notes += faults
+    else:
         tries = team.revision.tries
         notes.append(f"Kept the last prompt: {tries} attempts were unusable ({'; '.join(faults)}).")
-    if added:
-        notes.append(f"Added what the measurement asks for: {added}")
+    prompt = prompt or last.prompt
+    wanted = [sentence for sentence in sentences(changes) if sentence not in prompt]
+    prompt = _fitted(prompt, wanted)
+    missing = _missing(f"{prompt} {' '.join(wanted)}", advice)
+    if missing:
+        notes.append(f"Added what was missing: {' '.join(missing)}")
+    if wanted:
+        notes.append(f"Added what the measurement asks for: {' '.join(wanted)}")
     note = " ".join(notes)
     if note:
         voice.remark(f"\n({note})\n")
-    return last._replace(prompt=f"{prompt or last.prompt} {added}".strip(), note=note)
+    return last._replace(prompt=" ".join([prompt, *missing, *wanted]), note=note)
+
+
+def _missing(prompt: str, advice: Sequence[Advice]) -> list[str]:
+    """Return a look of each expert nothing of whom is in a prompt, and more if it is short."""
+    heard = {o.turn for o in origins_of(prompt, {each.turn: each.words for each in advice})}
+    unheard = [look for each in advice if each.turn not in heard for look in each.looks[:1]]
+    added: list[str] = []
+    for look in [*unheard, *_in_turns(advice)]:
+        n_words = len(" ".join([prompt, *added]).split())
+        is_needed = look in unheard or n_words < _MIN_WORDS
+        if is_needed and look not in [*sentences(prompt), *added]:
+            added += [look] if n_words + len(look.split()) <= _MAX_WORDS else []
+    return added
+
+
+def _in_turns(advice: Sequence[Advice]) -> list[str]:
+    """Return all looks, one of each expert first."""
+    longest = max((len(each.looks) for each in advice), default=0)
+    return [each.looks[n] for n in range(longest) for each in advice if n < len(each.looks)]
+
+
+def _fitted(prompt: str, added: Sequence[str]) -> str:
+    """Return the leading sentences of a prompt that leave room for what is added."""
+    kept = list(sentences(prompt))
+    while len(kept) > 1 and len(" ".join([*kept, *added]).split()) > _MAX_WORDS:
+        kept.pop()
+    return " ".join(kept)
 
 
 async def choose_family(
@@ -176,10 +273,11 @@ async def _paragraph(
     form: Form,
     fields: Mapping[str, str],
     lead: str,
+    held: Sequence[str],
     seed: int,
     but_not: str = "",
 ) -> tuple[str, tuple[str, ...]]:
-    """Return a usable paragraph and no faults, or an empty one and all faults found."""
+    """Return a usable paragraph and what was mended in it, or none and all faults found."""
     found: list[str] = []
     faults: list[str] = []
     for attempt in range(form.tries):
@@ -190,8 +288,10 @@ async def _paragraph(
         raw = reply.text[len(lead) :]
         text = _whole_sentences(raw)
         faults = [] if text else ["no whole sentence"]
+        loose = unsupported(text, held)
+        text = " ".join(s for s in sentences(text) if not unsupported(s, held))
         faults += list(
-            faults_of(text or raw, min_words=_MIN_WORDS, echo_of=[e.reply for e in form.examples])
+            faults_of(text or raw, min_words=_LEAST_WORDS, echo_of=[e.reply for e in form.examples])
         )
         if but_not and _alike(text, but_not) > _UNCHANGED:
             faults.append("hardly changed")
@@ -199,9 +299,10 @@ async def _paragraph(
         strays = share_held(text, told) < form.grounding
         if strays or shared_words(text, " ".join(fields.values())) < _MIN_SHARED:
             faults.append("strays from the notes")
+        left_out = f"Left out what states {', '.join(loose)}, which is in no fact." if loose else ""
         if not faults:
-            return text, ()
-        found += faults
+            return text, (left_out,) if loose else ()
+        found += [*faults, *(f"{number} is in no fact" for number in loose)]
     return "", tuple(dict.fromkeys(found))
 
 
@@ -220,13 +321,14 @@ async def _line(
 
 
 def _whole_sentences(text: str) -> str:
-    """Return the leading whole sentences up to `_MAX_WORDS` words."""
-    kept: list[str] = []
+    """Return the leading whole sentences up to `_MAX_WORDS` words, each once."""
+    kept: dict[str, str] = {}
     for sentence in sentences(" ".join(text.split())):
-        if sentence[-1] not in ".!?" or len(" ".join([*kept, sentence]).split()) > _MAX_WORDS:
+        whole = [*kept.values(), sentence]
+        if sentence[-1] not in ".!?" or len(" ".join(whole).split()) > _MAX_WORDS:
             break
-        kept.append(sentence)
-    return " ".join(kept)
+        kept.setdefault(sentence.lower(), sentence)
+    return " ".join(kept.values())
 
 
 def _short(concept: str) -> str:
@@ -255,19 +357,28 @@ def _clean_list(text: str, shown: Sequence[str]) -> str:
 
 
 async def _composed(
-    voice: Voice, team: Team, fields: Mapping[str, str], visuals: Sequence[str], seed: int
+    voice: Voice, team: Team, fields: Mapping[str, str], advice: Sequence[Advice], seed: int
 ) -> str:
-    """Return a prompt made of what the facts look like, within `_MAX_WORDS` words."""
-    scale = cast(Scale, fields["scale"])
-    view = await _chosen(voice, team.prompt, fields, team.palette.views[scale], seed_for(seed, 0))
-    colours = await _chosen(voice, team.prompt, fields, team.palette.colours, seed_for(seed, 1))
-    seen = [f"{visual[0].upper()}{visual[1:].rstrip('.')}." for visual in visuals]
+    """Return a prompt made of what the facts look like: of each expert, more if there is room."""
+    view, colours = await _palette(voice, team, fields, seed)
     kept = [view]
-    for sentence in seen or [f"{fields['concept'].rstrip('.')}."]:
-        whole = [*kept, sentence, colours, team.palette.close]
-        if len(" ".join(whole).split()) <= _MAX_WORDS:
-            kept.append(sentence)
-    return " ".join([*kept, colours, team.palette.close])
+    looks = dict.fromkeys(_in_turns(advice)) or [f"{fields['concept'].rstrip('.')}."]
+    for look in looks:
+        n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
+        is_first = look in [each.looks[0] for each in advice if each.looks]
+        if n_words <= (_MAX_WORDS if is_first else _WINDOW_WORDS):
+            kept.append(look)
+    composed = " ".join([*kept, colours, team.palette.close])
+    return " ".join([composed, *_missing(composed, advice)])
+
+
+async def _palette(voice: Voice, team: Team, fields: Mapping[str, str], seed: int) -> list[str]:
+    """Return a view and colours that suit the notes."""
+    views, colours = team.palette.views[cast(Scale, fields["scale"])], team.palette.colours
+    return [
+        await _chosen(voice, team.prompt, fields, views, seed_for(seed, 0)),
+        await _chosen(voice, team.prompt, fields, colours, seed_for(seed, 1)),
+    ]
 
 
 async def _chosen(

@@ -1,8 +1,9 @@
 """An expert's turn: one sentence on each fact it was given, then what it would look like.
 
 Small jobs, checked one by one, make citations true by construction: a sentence is written
-from one fact and carries the id of that fact. If the model strays from the fact twice, the
-fact itself is quoted, in quotation marks, in place of a sentence nobody could vouch for.
+from one fact and carries the id of that fact. If the model strays from the fact twice, denies
+it or states numbers of its own, the fact itself is quoted, in quotation marks, in place of a
+sentence nobody could vouch for. An expert for whom no fact was found says so and asks no model.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agents.claims import claims, share_held, shared_words, unsupported
+from agents.claims import claims, denies, share_held, shared_words, unsupported
 from agents.faults import faults_of
 from agents.knowledge import Fact
 from agents.roles import Expert, Form, Team
 from agents.voice import Job, Voice
 
-__all__ = ["advise", "seed_for"]
+__all__ = ["NO_FACTS", "advise", "seed_for"]
 
+NO_FACTS = "No fact was found that I could speak from, so I say nothing."
+"""The turn of an expert that was given no facts."""
 _MIN_SHARED = 2
 """Words of content a sentence must share with its fact, if they share no number."""
 _SENTENCE_STOPS = (". ", ".\n", "\n")
@@ -27,19 +30,22 @@ _SENTENCE_STOPS = (". ", ".\n", "\n")
 async def advise(
     voice: Voice, team: Team, expert: Expert, concept: str, facts: Sequence[Fact], seed: int
 ) -> str:
-    """Return the expert's text: a cited sentence per fact, then a cited look.
+    """Return the expert's text: a cited sentence per fact, then a cited look; or `NO_FACTS`.
 
     Args:
         voice: The model this expert speaks with.
         team: Supplies the forms `principle` and `look`.
         expert: Who speaks.
         concept: What is to be designed.
-        facts: At least one; the only ones put before the model.
+        facts: The only ones put before the model; none if none was found.
         seed: Of this turn; each sentence derives its own.
 
     Raises:
         EngineError: the model failed.
     """
+    if not facts:
+        voice.remark(NO_FACTS)
+        return NO_FACTS
     fields = {"concept": concept, "field": expert.field}
     parts = []
     for number, fact in enumerate(facts):
@@ -71,12 +77,7 @@ async def _sentence(
     grounding: float,
     seed: int,
 ) -> str | None:
-    """Return one usable sentence, or None if no attempt gave one.
-
-    A sentence with a number its facts do not hold is tried again once and then kept: the
-    turn lists that number as unsupported.
-    """
-    kept: str | None = None
+    """Return one usable sentence, or None if no attempt gave one."""
     for attempt in range(form.tries):
         job = replace(form.job(fields, seed=seed_for(seed, attempt)), stop=_SENTENCE_STOPS)
         sentence = await _said(voice, job)
@@ -86,13 +87,13 @@ async def _sentence(
         strays = share_held(sentence, told) < grounding
         if strays or not any(_rests_on(sentence, fact) for fact in facts):
             faults.append("strays from the fact")
-        if not faults:
-            kept = kept or sentence
-            faults = [f"{number} is in no fact" for number in unsupported(sentence, told)]
+        if any(denies(sentence, fact.held) for fact in facts):
+            faults.append("denies the fact")
+        faults += [f"{number} is in no fact" for number in unsupported(sentence, told)]
         if not faults:
             return sentence
         voice.remark(f" (tried again: {'; '.join(faults)}) ")
-    return kept
+    return None
 
 
 async def _said(voice: Voice, job: Job) -> str:

@@ -35,19 +35,22 @@ class Speech:
         emit: Emit,
         adapter: str = "",
     ) -> None:
-        self._prompt, self._limit, self._ends = prompt, max_new_tokens, ends
+        self._prompt, self._adapter = prompt, adapter
+        self._limit, self._ends = max_new_tokens, ends
         self._sampler, self._text, self._emit_to = sampler, text, emit
         self._started = time.perf_counter()
-        self.sequence = KeyValues(len(prompt) + max_new_tokens, adapter)
+        self.sequence = KeyValues(0)
+        """Prompt and reply, once it has begun."""
         self.last_token = 0
         self.ended = False
         """Set when the reply is complete or failed, and by whoever no longer wants it."""
 
     def begin(self, decoder: Decoder) -> None:
         """Read the prompt and make the first token."""
-        logits = decoder.read(self.sequence, self._prompt, gone=lambda: self.ended)
-        if logits is not None:
-            self.take(logits)
+        read = decoder.recall(self._prompt, lambda: self.ended, self._adapter)
+        if read is not None:
+            self.sequence = read.sequence.copy(len(self._prompt) + self._limit)
+            self.take(read.logits)
 
     def take(self, logits: Tensor) -> None:
         """Draw the next token from its logits and tell what it means."""

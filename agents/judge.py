@@ -66,6 +66,10 @@ _WRITTEN = Sampling(temperature=0.3, top_p=0.9, top_k=50, repetition_penalty=1.0
 _NUMBER = re.compile(r"(?<![\w.,-])\d{1,4}(?:\.\d+)?(?![\w%]|[.,]\d)")
 _CHOICES = {"A": 1.0, "B": 0.0, "tie": 0.5, "Tie": 0.5, "TIE": 0.5}
 _CHOICE = re.compile(rf"\b({'|'.join(_CHOICES)})\b")
+_AFTER_NAME = r"(?:\w*[^\W_su]s|wrote|gave|did|had|can|could|would|may|and|or|over|because|since)\b"
+"""What goes on behind the name A: a verb or a conjunction. Behind the article a noun does."""
+_ARTICLE = re.compile(rf"(?:(?<![^\n])|(?<=[.!?:]\s))[*\"'(\[ ]*A(?= +(?!{_AFTER_NAME})[a-z])")
+"""The capital A that opens a sentence and is no name."""
 
 
 class Answer(Record):
@@ -286,8 +290,14 @@ def read_mark(text: str, lowest: int, highest: int) -> float | None:
 
 
 def read_choice(text: str) -> float | None:
-    """Return the preference for A in a judge's reply: 1, 0 or 0.5; None if it is not clear."""
-    said = text.strip().lstrip("*\"'([ ")
+    """Return the preference for A in a judge's reply: 1, 0 or 0.5; None if it is not clear.
+
+    In "A better answer is B" the first word is no choice, but in "A clearer than B" it may be.
+    """
+    said = text.strip()
+    if re.search(rf"{_ARTICLE.pattern}[^.!?\n]*\bthan\b", said):
+        return None
+    said = _ARTICLE.sub("", said).lstrip("*\"'([ ")
     opening = _CHOICE.match(said)
     found = {_CHOICES[word] for word in _CHOICE.findall(said)}
     if opening and not re.match(r"\s+\w+", said[opening.end() :]):

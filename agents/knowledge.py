@@ -1,11 +1,12 @@
-"""What the experts know: sourced facts, found by meaning.
+"""What the experts know: sourced facts, found by meaning and by words.
 
     knowledge = load_knowledge()
     knowledge.experts_for("a spider web that drains like a leaf")   # ("spider-silk", "leaf")
     knowledge.search("load spreading", domain="spider-silk", k=3)   # three Citations
 
 The facts are data in `agents/facts`; `doubts.yaml` beside them says which are left out,
-which carry a caveat and which have a weak address.
+which carry a caveat and which have a weak address. A user's own corpora come beside them, see
+`agents.corpora`.
 """
 
 from __future__ import annotations
@@ -26,14 +27,25 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.embedding import Embed, MiniLM
+from agents.keywords import Keywords
 from orbweave.errors import UsageError, shown
 from orbweave.files import write_bytes
 from orbweave.paths import cache_root
-from orbweave.records import DOMAINS, Citation, Domain, Record
+from orbweave.records import DOMAINS, Citation, Corpus, Domain, Record
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["FACTS", "Fact", "Knowledge", "Quantity", "load_knowledge", "read_facts"]
+__all__ = [
+    "FACTS",
+    "OWN",
+    "Fact",
+    "Knowledge",
+    "OwnFacts",
+    "Quantity",
+    "load_knowledge",
+    "read_fact",
+    "read_facts",
+]
 
 FACTS = Path(__file__).with_name("facts")
 """The shipped corpus."""
@@ -44,6 +56,8 @@ _EXPERT_OF: Mapping[str, Domain] = {
     "bioinspired-design": "biocomposite",
 }
 """Which expert speaks for a domain of the corpus."""
+OWN = "own"
+"""Domain of what a user's documents say: the expert speaks for it whose facts it is nearest to."""
 
 _NAMES: Mapping[Domain, re.Pattern[str]] = {
     "spider-silk": re.compile(r"\b(spider|cobweb|orb[- ]?web|web|silk|dragline)s?\b", re.I),
@@ -68,15 +82,17 @@ _SHARE = 0.85
 tests/agents/test_knowledge.py: two or three where the concept is open, one where it is not."""
 _TOP = 5
 """Facts whose mean score stands for a domain; one lucky fact should not carry it."""
-_POOL = 40
-"""Best facts among which a diverse few are chosen."""
 _CLAUSES = re.compile(r"[,;:.]\s+|\s+(?:and|with|that|which|plus|into|between)\s+", re.I)
-_DIVERSITY = 0.35
-"""Weight of dissimilarity against relevance; Carbonell and Goldstein, SIGIR 1998 (MMR)."""
+_KEYWORDS = 0.3
+"""Weight of the words a fact shares with the query, in units of cosine, against the fact that
+shares most. Chosen on one half of `benchmarks/retrieval.jsonl`, as was to rank by worth alone:
+to prefer facts unlike each other cost a quarter of the recall there."""
 _SAME = 0.85
 """Facts this alike (cosine) say the same thing; only the better one is given."""
 _VISUAL_BONUS, _NUMBER_BONUS, _WEAK_MALUS = 0.06, 0.03, 0.05
 """In units of cosine: a picture needs what can be seen, a claim needs its number."""
+_OWN_BONUS = 0.06
+"""Quotations have no visual; who gives a corpus wants to hear from it all the same."""
 _TOPIC_BONUS = {
     **dict.fromkeys(("geometry", "structure", "design-principle"), 0.03),
     **dict.fromkeys(("processing", "composition", "application"), -0.03),
@@ -111,7 +127,7 @@ class Fact(Record):
 
     @property
     def expert(self) -> Domain:
-        """The expert who speaks for this fact."""
+        """The expert who speaks for this fact; KeyError for a user's own, see `OWN`."""
         return _EXPERT_OF[self.domain]
 
     @property
@@ -141,20 +157,38 @@ class _Scores(NamedTuple):
     """Mean of that and of the cosine to the nearest clause."""
 
 
+class OwnFacts(NamedTuple):
+    """What a corpus of a user's own says."""
+
+    corpus: Corpus
+    facts: tuple[Fact, ...]
+
+
 class Knowledge:
     """Facts and their vectors.
 
     Args:
-        facts: At least one; ids are unique.
+        facts: At least one.
         embed: Turns texts into unit vectors.
+        own: Corpora of the user's own; an id stands for one fact in all of them and `facts`.
         cache: Folder where vectors are kept by content hash; None keeps none.
     """
 
-    def __init__(self, facts: Sequence[Fact], embed: Embed, *, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        facts: Sequence[Fact],
+        embed: Embed,
+        *,
+        own: Sequence[OwnFacts] = (),
+        cache: Path | None = None,
+    ) -> None:
         if not facts:
             raise UsageError("wanted at least one fact, got none; point to a folder with *.jsonl")
-        self.facts = tuple(facts)
-        self._by_id = {fact.id: fact for fact in facts}
+        self._parts = (tuple(facts), *(each.facts for each in own))
+        self.corpora = tuple(each.corpus for each in own)
+        """Of the user's own."""
+        self.facts = tuple(fact for part in self._parts for fact in part)
+        self._by_id = {fact.id: fact for fact in self.facts}
         self._embed = embed
         self._cache = cache
 
@@ -169,7 +203,7 @@ class Knowledge:
     def search(
         self, query: str, *, domain: Domain | None = None, k: int = 4
     ) -> tuple[Citation, ...]:
-        """Return up to `k` facts near the query in meaning and unlike each other, best first.
+        """Return up to `k` facts near the query in meaning and words, best first, none twice.
 
         Facts that say what one would see, or give a number, are preferred a little; the
         score shown is the plain cosine similarity.
@@ -180,11 +214,14 @@ class Knowledge:
             k: At least 1.
         """
         scores = self._scores(query)
-        rows = [i for i, fact in enumerate(self.facts) if domain in (None, fact.expert)]
-        worth = {i: float(scores.nearness[i]) + _preference(self.facts[i]) for i in rows}
-        pool = sorted(rows, key=lambda i: (-worth[i], self.facts[i].id))[:_POOL]
+        shared = self._keywords.scores(query)
+        worth = scores.nearness + _KEYWORDS * shared / max(float(shared.max()), 1.0)
+        rows = [i for i, expert in enumerate(self._experts) if domain in (None, expert)]
+        ranked = sorted(
+            rows, key=lambda i: (-worth[i] - _preference(self.facts[i]), self.facts[i].id)
+        )
         return tuple(
-            _citation(self.facts[i], float(scores.cosine[i])) for i in self._diverse(pool, worth, k)
+            _citation(self.facts[i], float(scores.cosine[i])) for i in self._unlike(ranked, k)
         )
 
     def experts_for(self, concept: str, n: int = 3) -> tuple[Domain, ...]:
@@ -198,28 +235,21 @@ class Knowledge:
         best = {
             domain: float(np.sort(column)[-_TOP:].mean())
             for domain in DOMAINS
-            if (column := nearness[[f.expert == domain for f in self.facts]]).size
+            if (column := nearness[[expert == domain for expert in self._experts]]).size
         }
         named = [domain for domain in best if _NAMES[domain].search(_in_words(concept))]
         order = sorted(best, key=lambda d: (d not in named, -best[d]))
         floor = max(best.values()) * _SHARE
         return tuple(d for d in order if d in named or best[d] >= floor)[: max(1, n)]
 
-    def _diverse(self, pool: list[int], worth: Mapping[int, float], k: int) -> list[int]:
-        """Choose greedily by worth minus likeness to what is chosen (MMR)."""
+    def _unlike(self, ranked: Sequence[int], k: int) -> list[int]:
+        """Return the first k facts, without those that say the same as one before them."""
         chosen: list[int] = []
-        likeness = dict.fromkeys(pool, 0.0)
-        while likeness and len(chosen) < max(1, k):
-            best = max(
-                likeness, key=lambda i: (1 - _DIVERSITY) * worth[i] - _DIVERSITY * likeness[i]
-            )
-            chosen.append(best)
-            likes = {i: float(self._vectors[i] @ self._vectors[best]) for i in likeness}
-            likeness = {
-                i: max(like, likes[i])
-                for i, like in likeness.items()
-                if i != best and likes[i] < _SAME
-            }
+        for i in ranked:
+            if all(self.vectors[i] @ self.vectors[other] < _SAME for other in chosen):
+                chosen.append(i)
+            if len(chosen) == max(1, k):
+                break
         return chosen
 
     def _scores(self, query: str) -> _Scores:
@@ -230,14 +260,33 @@ class Knowledge:
         """
         words = _in_words(query)
         parts = [part.strip() for part in _CLAUSES.split(words) if len(part.split()) > 1]
-        cosines = self._vectors @ self._embed([words, *(parts or [words])]).T
+        cosines = self.vectors @ self._embed([words, *(parts or [words])]).T
         whole, nearest = cosines[:, 0], cosines[:, 1:].max(axis=1)
         return _Scores(whole, (whole + nearest) / 2)
 
     @cached_property
-    def _vectors(self) -> NDArray[np.float32]:
+    def _experts(self) -> tuple[Domain | None, ...]:
+        """Who speaks for each fact; for a user's own, whose five nearest facts are nearest."""
+        experts = [_EXPERT_OF.get(fact.domain) for fact in self.facts]
+        rows = {d: [i for i, expert in enumerate(experts) if expert == d] for d in DOMAINS}
+        known = {domain: self.vectors[found] for domain, found in rows.items() if found}
+        for i, expert in enumerate(experts):
+            if expert is None and known:
+                near = {d: np.sort(v @ self.vectors[i])[-_TOP:].mean() for d, v in known.items()}
+                experts[i] = max(near, key=lambda domain: near[domain])
+        return tuple(experts)
+
+    @cached_property
+    def _keywords(self) -> Keywords:
+        return Keywords([f"{fact.statement} {fact.visual or ''}" for fact in self.facts])
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
         """Unit vectors of the statements, shape (n_facts, width)."""
-        texts = [fact.statement for fact in self.facts]
+        return np.concatenate([self._embedded(part) for part in self._parts if part])
+
+    def _embedded(self, facts: Sequence[Fact]) -> NDArray[np.float32]:
+        texts = [fact.statement for fact in facts]
         if self._cache is None:
             return self._embed(texts)
         name = type(self._embed).__name__
@@ -246,12 +295,17 @@ class Knowledge:
 
 
 def load_knowledge(
-    folder: Path = FACTS, *, embed: Embed | None = None, cache: Path | None = None
+    folder: Path = FACTS,
+    *,
+    own: Sequence[OwnFacts] = (),
+    embed: Embed | None = None,
+    cache: Path | None = None,
 ) -> Knowledge:
     """Read a corpus and prepare to search it; nothing is embedded before the first search.
 
     Args:
         folder: Holds `*.jsonl` and, if need be, `doubts.yaml`.
+        own: Corpora of the user's own, from `agents.corpora.read_corpora`.
         embed: Defaults to MiniLM.
         cache: Folder for vectors; defaults to `embeddings` in the cache folder.
 
@@ -259,7 +313,17 @@ def load_knowledge(
         UsageError: a line is no fact, an id comes twice, or a doubt names an unknown fact.
     """
     where = cache_root() / "embeddings" if cache is None else cache
-    return Knowledge(read_facts(folder), embed or MiniLM(), cache=where)
+    facts = read_facts(folder)
+    ids = {fact.id for fact in facts}
+    for each in own:
+        twice = sorted(ids & {fact.id for fact in each.facts})
+        if twice:
+            raise UsageError(
+                f"wanted new ids in {each.corpus.path}, got {shown(', '.join(twice))} again; "
+                "rename them there"
+            )
+        ids |= {fact.id for fact in each.facts}
+    return Knowledge(facts, embed or MiniLM(), own=own, cache=where)
 
 
 def read_facts(folder: Path = FACTS) -> tuple[Fact, ...]:
@@ -271,7 +335,7 @@ def read_facts(folder: Path = FACTS) -> tuple[Fact, ...]:
     facts: dict[str, Fact] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-            fact = _read_fact(line, f"{path.name}, line {number}")
+            fact = read_fact(line, f"{path.name}, line {number}")
             if fact.id in facts:
                 raise UsageError(
                     f"wanted each fact once, got {fact.id} again in {path.name}, line {number}; "
@@ -281,7 +345,12 @@ def read_facts(folder: Path = FACTS) -> tuple[Fact, ...]:
     return _judged(facts, folder / "doubts.yaml")
 
 
-def _read_fact(line: str, where: str) -> Fact:
+def read_fact(line: str, where: str) -> Fact:
+    """Return the fact a line of JSON holds.
+
+    Raises:
+        UsageError: it holds none, or of an unknown domain; `where` says which line it is.
+    """
     try:
         fact = Fact.model_validate_json(line)
     except ValidationError as err:
@@ -330,6 +399,7 @@ def _preference(fact: Fact) -> float:
         _TOPIC_BONUS.get(fact.topic, 0.0)
         + (_VISUAL_BONUS if fact.visual else 0.0)
         + (_NUMBER_BONUS if fact.quantity else 0.0)
+        + (_OWN_BONUS if fact.domain == OWN else 0.0)
         - (_WEAK_MALUS if fact.weak else 0.0)
     )
 

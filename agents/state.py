@@ -30,6 +30,7 @@ from orbweave.files import write_text
 from orbweave.records import (
     Brief,
     Citation,
+    Corpus,
     Critique,
     Domain,
     ImagePrompt,
@@ -91,6 +92,8 @@ class FactsStep(Record):
     facts: tuple[tuple[Fact, ...], ...]
     """One row per expert."""
     citations: tuple[Citation, ...]
+    corpora: tuple[Corpus, ...] = ()
+    """Corpora of the user's own that they were looked up in."""
 
 
 class AdviceStep(Record):
@@ -191,6 +194,8 @@ class State(Record):
     outcome: Outcome = "under way"
     why: str = ""
     """Why the latest run ended: the stop reason, or what failed."""
+    timings_s: dict[str, float] = Field(default_factory=dict)
+    """Wall time per phase, of all runs; whoever runs it names the phases."""
 
     @model_validator(mode="after")
     def _steps_follow_each_other(self) -> State:

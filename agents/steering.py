@@ -204,6 +204,7 @@ def branch(state: State, at: int, *, seed: int | None = None) -> State:
         steps=steps,
         recasts=_recasts(state, steps),
         alternatives=(),
+        timings_s={},
         outcome="finished" if at and at == len(state.steps) and state.stop_reason else "paused",
         why=f"branched off {state.id}",
     )
@@ -334,7 +335,7 @@ def _said(
     state: State, turn: Turn, text: str, given: Sequence[Any], claiming: str | None = None
 ) -> Turn:
     """Return a turn with a person's text, checked against the facts as a model's would be."""
-    cited, loose = checked(text, turn.role, given, state.asked, claiming)
+    cited, loose, checks = checked(text, turn.role, given, state.asked, claiming)
     speaker = turn.speaker if turn.speaker.endswith(EDITED) else f"{turn.speaker}, {EDITED}"
     return turn.model_copy(
         update={
@@ -343,6 +344,7 @@ def _said(
             "text": text,
             "cited": cited,
             "unsupported": loose,
+            "checks": checks,
             "n_tokens": 0,
             "seconds": 0.0,
         }

@@ -29,7 +29,7 @@ from agents.knowledge import Knowledge
 from agents.roles import Team, load_team
 from agents.state import FactsStep, Outcome, State, begin
 from agents.voice import Voice
-from orbweave.errors import EngineError, OutputError
+from orbweave.errors import EngineError, OutputError, UsageError
 from orbweave.records import Brief
 
 __all__ = ["TurnTimeout", "converse", "resume"]
@@ -108,7 +108,8 @@ async def resume(
     Args:
         state: From `begin`, from a file, or changed by `agents.steering`.
         engine_for: See `converse`; likewise the others.
-        knowledge: Asked only if no facts have been found yet.
+        knowledge: Asked only if no facts have been found yet; its corpora must be the ones
+            that facts were found in.
         structure_for: Geometry a picture starts from.
         render: Draws and measures.
         on_event: Hears what happens from here on.
@@ -119,6 +120,7 @@ async def resume(
         The state at the end; its `outcome` is `finished` or `paused`.
 
     Raises:
+        UsageError: a corpus has changed since.
         TurnTimeout: a turn took longer than `state.team.turn_limit_s`.
         EngineError: a model failed.
         OrbweaveError: whatever `render` raises.
@@ -133,6 +135,7 @@ async def resume(
             clients[model] = EngineClient(engine_for(model))
         return ClientVoice(clients[model], token, hear)
 
+    _refuse_other_corpora(state, knowledge)
     session = Session(state, structure_for, render, on_event, voice_for, keep)
     try:
         if not any(isinstance(step, FactsStep) for step in state.steps):
@@ -149,6 +152,17 @@ async def resume(
     else:
         session.end("paused", "a person paused it")
     return session.state
+
+
+def _refuse_other_corpora(state: State, knowledge: Knowledge) -> None:
+    """Refuse to go on with other words under the same ids."""
+    found = next((step for step in state.steps if isinstance(step, FactsStep)), None)
+    for corpus in found.corpora if found else ():
+        if corpus not in knowledge.corpora:
+            raise UsageError(
+                f"wanted the corpus {corpus.path} as it was when the conversation began "
+                f"(SHA-256 {corpus.sha256[:12]}), it has changed; put it back, or begin anew"
+            )
 
 
 def _outcome_of(err: BaseException) -> tuple[Outcome, str]:

@@ -16,32 +16,36 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orbweave.errors import ConceptError, shown
 
 __all__ = [
-    "COMBINATIONS",
-    "DOMAINS",
-    "LIGHTS",
-    "MAX_CONCEPT_CHARS",
-    "SCALES",
     "Anatomy",
     "Brief",
+    "COMBINATIONS",
+    "Check",
     "Citation",
     "Combination",
     "Connectivity",
+    "Corpus",
     "Critique",
+    "DOMAINS",
     "Design",
     "Domain",
     "ImagePrompt",
+    "LIGHTS",
     "Light",
+    "MAX_CONCEPT_CHARS",
     "Measurement",
     "Motif",
     "Order",
     "PhraseOrigin",
     "Picture",
     "RenderRequest",
+    "SCALES",
+    "SPACING_BOUNDS",
     "Scale",
     "Sizes",
     "Skeleton",
     "Structure",
     "Symmetry",
+    "THICKNESS_BOUNDS",
     "Targets",
     "Turn",
     "clean_concept",
@@ -133,6 +137,29 @@ class Citation(Record):
     """Cosine similarity to the concept, in [-1, 1]."""
 
 
+class Corpus(Record):
+    """Facts of a user's own that a team was given, as they were then."""
+
+    path: str
+    """Absolute, of the file."""
+    sha256: str
+    """Of its content."""
+    n_facts: int
+
+
+class Check(Record):
+    """One sentence of a turn, held against the facts its speaker was given."""
+
+    sentence: str
+    verdict: Literal["supported", "plausible", "unsupported"]
+    """Supported: facts hold its words and numbers. Plausible: it states no number, and shares
+    words with facts. Unsupported: neither, or a fact says the opposite."""
+    facts: tuple[str, ...] = ()
+    """Ids of the facts that support it, that it shares words with, or that it denies."""
+    why: str = ""
+    """What is wrong with an unsupported sentence."""
+
+
 class Turn(Record):
     """One thing one speaker said."""
 
@@ -147,9 +174,16 @@ class Turn(Record):
     """Ids of facts named in the text that were given to the speaker."""
     unsupported: tuple[str, ...] = ()
     """Numbers with units in the text that no given fact holds."""
+    checks: tuple[Check, ...] = ()
+    """Its sentences in order, an engineer's only of the prompt; empty in older records, for
+    people and for critics."""
     n_tokens: int = 0
     seconds: float = 0.0
     """Wall time of the turn; not part of what a seed repeats."""
+
+
+SPACING_BOUNDS = (6.0, 96.0)
+THICKNESS_BOUNDS = (0.02, 0.95)
 
 
 class Motif(Record):
@@ -157,9 +191,9 @@ class Motif(Record):
 
     family: str
     """A name in `imagegen.motifs.FAMILIES`."""
-    spacing: Annotated[float, Field(ge=6.0, le=96.0)] = 24.0
+    spacing: Annotated[float, Field(ge=SPACING_BOUNDS[0], le=SPACING_BOUNDS[1])] = 24.0
     """Distance between repeating elements, in pixels at 256."""
-    thickness: Annotated[float, Field(ge=0.02, le=0.95)] = 0.25
+    thickness: Annotated[float, Field(ge=THICKNESS_BOUNDS[0], le=THICKNESS_BOUNDS[1])] = 0.25
     """Thickness of threads, walls or veins as a share of the spacing."""
     direction_deg: Annotated[float, Field(ge=0.0, lt=180.0)] = 0.0
     """Direction of the structure's axis; 0 is horizontal, anticlockwise."""
@@ -399,6 +433,8 @@ class Design(Record):
     brief: Brief
     turns: tuple[Turn, ...]
     facts: tuple[Citation, ...]
+    corpora: tuple[Corpus, ...] = ()
+    """Corpora of the user's own, beside the shipped facts."""
     prompts: tuple[ImagePrompt, ...]
     """Versions, oldest first."""
     pictures: tuple[Picture, ...]

@@ -1,12 +1,14 @@
-"""Citations and numbers: what a text claims and what holds it."""
+"""Citations, numbers and sentences: what a text claims and what holds it."""
 
 from __future__ import annotations
 
 import pytest
 
 from agents.claims import (
+    check,
     cited_ids,
     claims,
+    denies,
     sentences,
     shared_words,
     unsupported,
@@ -34,35 +36,8 @@ def test_a_citation_stays_with_the_sentence_before_it() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "values", "kind"),
-    [
-        ("500 nm", (5e-7,), "m"),
-        ("0.5 µm thick", (5e-7,), "m"),
-        ("about 16 to 35 micrometres", (16e-6, 35e-6), "m"),
-        ("10-50 nm", (1e-8, 5e-8), "m"),
-        ("1.5 GPa", (1.5e9,), "Pa"),
-        ("an angle of 53°", (53.0,), "deg"),
-        ("13 degrees", (13.0,), "deg"),
-        ("1,350 facts", (1350.0,), ""),
-        ("12 loops", (12.0,), ""),
-        ("40 %", (40.0,), "%"),
-        ("a 40-fold rise", (40.0,), "times"),
-        ("3 million cells", (3e6,), ""),
-        ("a 90 degree turn", (90.0,), "deg"),
-    ],
-)
-def test_a_number_is_read_with_its_unit(text: str, values: tuple[float, ...], kind: str) -> None:
-    (claim,) = claims(text)
-    assert claim.values == pytest.approx(values)
-    assert claim.kind == kind
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["3D printed", "a 2-D drawing", "2 sets of lines", "[silk-0012]", "six sides", "1. Lines"],
-)
-def test_names_and_small_counts_are_no_claims(text: str) -> None:
+@pytest.mark.parametrize("text", ["Lines [silk-0012].", "1. Lines\n2. Loops"])
+def test_ids_and_list_numbers_are_no_claims(text: str) -> None:
     assert claims(text) == ()
 
 
@@ -75,7 +50,6 @@ def test_names_and_small_counts_are_no_claims(text: str) -> None:
         ("20 to 60 nm", "Fibrils of 20-60 nm."),
         ("a strength of 1500 MPa", "It bears 1.5 GPa."),
         ("2.8 square metres", "Webs of up to 2.8 m^2."),
-        ("120 angles", "Walls meet at 120 degrees."),
     ],
 )
 def test_a_number_is_held_in_any_unit_of_its_kind(said: str, source: str) -> None:
@@ -96,6 +70,10 @@ def test_a_number_no_source_holds_is_unsupported(said: str, source: str, loose: 
     assert unsupported(said, [source]) == (loose,)
 
 
+def test_the_ends_of_a_range_must_stand_in_one_source() -> None:
+    assert unsupported("10 to 50 nm", ["It is 10 nm.", "It is 50 nm."]) == ("10 to 50 nm",)
+
+
 def test_each_unsupported_number_is_listed_once() -> None:
     assert unsupported("70 nm here and 70 nm there", []) == ("70 nm",)
 
@@ -103,3 +81,72 @@ def test_each_unsupported_number_is_listed_once() -> None:
 def test_shared_words_ignore_filler_and_endings() -> None:
     assert shared_words("The veins branch into loops.", "A vein has branches and a loop.") == 3
     assert shared_words("It is made of the same.", "It is one of the same.") == 0
+
+
+CUTICLE = "A waxy cuticle covers the upper side of the leaf."
+WALLS = "Walls of the cells are 500 nm thick."
+FACTS = {"leaf-0001": CUTICLE, "leaf-0002": WALLS}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "verdict", "ids"),
+    [
+        ("Cover the upper side with a waxy cuticle. [leaf-0001]", "supported", ("leaf-0001",)),
+        ("Cell walls are 0.5 µm thick.", "supported", ("leaf-0002",)),
+        ("Let thick walls carry a waxy cuticle.", "supported", ("leaf-0001", "leaf-0002")),
+        ("A waxy cuticle glows in a golden evening light.", "plausible", ("leaf-0001",)),
+        ("Cell walls are 0.8 µm thick.", "unsupported", ()),
+        ("A waxy cuticle covers 500 nm.", "unsupported", ()),
+        ("No waxy cuticle covers the upper side.", "unsupported", ("leaf-0001",)),
+        ("Golden light falls on a hall.", "unsupported", ()),
+    ],
+)
+def test_a_sentence_is_supported_plausible_or_unsupported(
+    sentence: str, verdict: str, ids: tuple[str, ...]
+) -> None:
+    found = check(sentence, FACTS)
+    assert (found.verdict, found.facts) == (verdict, ids)
+    assert bool(found.why) == (verdict == "unsupported")
+
+
+def test_the_concept_holds_numbers_and_supports_nothing() -> None:
+    asked = "a wall with cells of 9 mm"
+    assert check("Draw golden halls of 9 mm.", FACTS, asked).verdict == "unsupported"
+    assert check("Walls of the cells are 9 mm thick.", FACTS, asked).verdict == "supported"
+    assert check("Walls of the cells are 9 mm thick.", FACTS).why == "in no fact: 9 mm"
+
+
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        ("so no waxy cuticle covers it", CUTICLE),
+        ("The veins are not branched.", "The veins are branched in the blade."),
+        ("Threads hold the load without glue.", "Threads hold the load by glue."),
+        ("Let glue cover the radial threads.", "The radial threads carry no glue."),
+        ("The threads don't cross the veins.", "Threads cross the veins."),
+        ("Keep the veins free of loops.", "The veins form closed loops."),
+    ],
+)
+def test_a_negation_of_the_fact_denies_it(said: str, source: str) -> None:
+    assert denies(said, source)
+    assert check(said, {"leaf-0001": source}).verdict == "unsupported"
+
+
+@pytest.mark.parametrize(
+    ("said", "source"),
+    [
+        (CUTICLE, CUTICLE),
+        (
+            "Let side veins come close to the margin without reaching it.",
+            "Side veins come close to the leaf margin but do not reach it.",
+        ),
+        ("Carry no glue on the radial threads.", "The radial threads carry no glue."),
+        ("Not only threads but glue holds the load.", "Threads and glue hold the load."),
+        ("No thread of the web is without glue.", "Threads of the web carry glue."),
+        ("Golden light falls, not rain.", CUTICLE),
+    ],
+)
+def test_a_text_that_agrees_or_speaks_of_something_else_denies_nothing(
+    said: str, source: str
+) -> None:
+    assert not denies(said, source)

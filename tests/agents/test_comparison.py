@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.comparison import Comparison, Words, compare, diff
+from agents.comparison import Comparison, compare
 from agents.steering import branch, edit, inject
 
 
@@ -11,7 +11,7 @@ async def test_a_conversation_compared_with_itself_differs_in_nothing(table):
     again = await table.resume(branch(whole, 3))
     both = compare(whole, again)
     assert both.shared == len(both.steps) == len(whole.steps)
-    assert all(word.where == "both" for prompt in both.prompts for word in prompt.words)
+    assert all(word.change == "same" for prompt in both.prompts for word in prompt.words)
     assert all(drawn.settings == {} and drawn.same_seeds for drawn in both.drawn)
 
 
@@ -37,8 +37,8 @@ async def test_words_settings_and_measurements_of_a_changed_prompt_stand_side_by
     both = compare(whole, other)
     (prompt,) = both.prompts
     assert prompt.b == "A red net on black."
-    assert " ".join(word.text for word in prompt.words if word.where != "a") == prompt.b
-    assert " ".join(word.text for word in prompt.words if word.where != "b") == prompt.a
+    assert "".join(word.text for word in prompt.words if word.change != "removed") == prompt.b
+    assert "".join(word.text for word in prompt.words if word.change != "added") == prompt.a
     (drawn,) = both.drawn
     assert drawn.same_seeds
     assert drawn.settings == {"prompt": (prompt.a, prompt.b)}
@@ -52,11 +52,3 @@ async def test_a_version_that_one_has_not_reached_is_none_there(table):
     assert [prompt.b is None for prompt in both.prompts] == [False, True]
     assert both.stop_reasons == (whole.stop_reason, "")
     assert Comparison.model_validate_json(both.model_dump_json()) == both
-
-
-def test_a_diff_tells_words_apart_by_where_they_stand():
-    assert diff("thin red lines", "thick red lines") == (
-        Words(where="a", text="thin"),
-        Words(where="b", text="thick"),
-        Words(where="both", text="red lines"),
-    )

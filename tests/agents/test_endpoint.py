@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from agents.endpoint import KEY_SETTING, EndpointEngine, Patience
+from agents.endpoint import EndpointEngine
+from agents.endpoint_client import KEY_SETTING, Patience
 from agents.engines import Engines
 from agents.generation import Generation, Message, Reply, Sampling
 from orbweave.errors import EngineError

@@ -152,6 +152,59 @@ async def test_more_requests_than_places_are_all_answered(tiny: TransformersEngi
     assert [r.n_tokens > 0 for r in replies] == [True] * 40
 
 
+def count_read(engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the number of tokens of everything that is read."""
+    sizes: list[int] = []
+    decoder = engine._loaded.decoder
+    read = decoder.read
+
+    def counted(sequence: Any, tokens: list[int], gone: Callable[[], bool]) -> Any:
+        sizes.append(len(tokens))
+        return read(sequence, tokens, gone)
+
+    monkeypatch.setattr(decoder, "read", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+async def test_a_prompt_is_read_once_and_whoever_asks_again_gets_the_same(
+    tiny_folder: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    question = Message("user", "what carries water in the leaf? " * 3)
+    asked = [ask(question.content, prefix=p, seed=s) for p in ("", "Title:") for s in (1, 2)]
+    options = ["yes", " no way", "5"]
+    alone = []
+    for request in asked:  # each reads the prompt itself
+        engine = TransformersEngine(tiny_folder, "tiny", dtype=dtype)
+        alone.append((await engine.generate(request)).text)
+        await engine.close()
+    assert len(set(alone)) == 4
+    engine = TransformersEngine(tiny_folder, "tiny", dtype=dtype)
+    sizes = count_read(engine, monkeypatch)
+    weighed = await engine.logprobs((question,), options)
+    together = await asyncio.gather(*(engine.generate(request) for request in asked * 3))
+    assert [reply.text for reply in together] == alone * 3
+    assert await engine.logprobs((question,), options) == weighed
+    assert sizes == [engine.count_tokens((question,)), together[2].n_prompt_tokens]
+    await engine.close()
+
+
+async def test_prompts_that_were_read_are_kept_within_bounds(
+    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept() -> int:
+        return sum(each.sequence.n_bytes for each in tiny._loaded.decoder._latest.values())
+
+    first = await tiny.generate(ask("silk " * 5, seed=3))
+    bound = 3 * kept()
+    monkeypatch.setattr("agents.decoder._MOST_KEPT_BYTES", bound)
+    for text in ("leaf", "bone", "horn", "silk", "cork"):
+        reply = await tiny.generate(ask(f"{text} " * 5, seed=3))
+        assert 0 < kept() <= bound
+        assert (reply.text == first.text) == (text == "silk")
+    assert len(tiny._loaded.decoder._latest) < 5
+
+
 async def test_logprobs_are_those_of_a_plain_forward(
     tiny: TransformersEngine, tiny_folder: Path
 ) -> None:

@@ -63,6 +63,14 @@ def test_a_mark_is_read_only_where_it_is_clear(text, value):
         ("A", 1), ('"B".', 0), ("Answer A is better", 1), ("tie", 0.5),
         ("B, because A is vague", 0),
         ("A or B", None), ("both are good", None), ("", None), ("a bee", None), ("AB", None),
+        ("A better answer is B", 0), ("A more rigorous answer is B's.", 0),
+        ("A tie", 0.5), ("**A clear tie.**", 0.5), ("Both are sound. A close call, but B.", 0),
+        ("A good explanation comes from the second.", None), ("A matter of taste", None),
+        ("A clearer than B", None), ("A more exact answer than the other", None),
+        ("A is better", 1), ("A wins", 1), ("A gives more numbers.", 1),
+        ("A because it is exact", 1), ("A wrote the deeper answer", 1),
+        ("The better one:\nA\nmore exact", 1),
+        ("I prefer A here", 1), ("A's answer is deeper", 1), ("(A) explains causes", 1),
     ],
 )  # fmt: skip
 def test_a_choice_is_read_only_where_it_is_clear(text, share):

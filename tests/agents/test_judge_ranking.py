@@ -115,11 +115,33 @@ def test_strength_is_finite_for_one_who_always_wins_and_symmetric():
 
 
 def test_a_judge_who_takes_the_first_is_found_out():
-    pace = first_shown([0.9, 0.8, 1.0, 0.7] * 5 + [0.5])
+    pace = first_shown([[0.9, 0.8]] * 10 + [[1.0, 0.7, 0.5]] * 10 + [[0.5, 0.5]])
     assert pace is not None
     assert (pace.share, pace.n) == (1.0, 20)
     assert pace.interval.low > 0.8
-    assert first_shown([0.5, 0.5]) is None
+    assert first_shown([[0.5, 0.5], []]) is None
+
+
+def test_asking_for_the_same_pairs_again_makes_no_judge_surer_of_its_place():
+    pairs = [[0.9, 0.9], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]
+    once, often = first_shown(pairs), first_shown([shares * 25 for shares in pairs])
+    assert once == often
+    assert once is not None
+    assert (once.share, once.n) == (0.75, 4)
+    assert once.interval.low < 0.5 < once.interval.high
+
+
+def test_the_interval_of_position_bias_covers_the_truth_when_views_hang_together():
+    rng = np.random.default_rng(2)
+    hits = 0
+    for _ in range(300):
+        # Of twenty pairs some are taken for their place in all ten views, the others by merit.
+        by_place = rng.random(20) < 0.4
+        pairs = [[0.9] * 10 if placed else [0.9, 0.1] * 5 for placed in by_place]
+        pace = first_shown(pairs)
+        assert pace is not None
+        hits += pace.interval.low <= 0.5 + 0.4 / 2 <= pace.interval.high
+    assert hits / 300 >= 0.95
 
 
 def test_correlation_is_spearmans_and_says_nothing_of_constants():

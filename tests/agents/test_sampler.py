@@ -37,13 +37,24 @@ def test_distribution_is_that_of_transformers(sampling: Sampling) -> None:
         generator = torch.Generator().manual_seed(seed)
         logits = torch.randn(300, generator=generator) * 4
         prompt = torch.randint(0, 300, (40,), generator=generator).tolist()
-        ids, probabilities = Sampler(sampling, 0, prompt, 300).distribution(logits)
+        ids, probabilities = Sampler(sampling, 0, prompt).distribution(logits)
         mine = torch.zeros(300, dtype=torch.float64).scatter(0, ids, probabilities)
         torch.testing.assert_close(mine, oracle(sampling, logits, prompt), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("vocabulary", [64, 300, 5000])
+def test_the_likeliest_of_a_large_vocabulary_are_found_ties_included(vocabulary: int) -> None:
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(vocabulary, generator=generator).mul(4).round()
+        for k in (1, 50):
+            ids, _ = Sampler(Sampling(1.0, 1.0, k, 1.0), 0, []).distribution(logits)
+            least = logits.sort(descending=True).values[k - 1]
+            assert sorted(ids.tolist()) == (logits >= least).nonzero()[:, 0].tolist()
+
+
 def test_draws_follow_the_distribution() -> None:
-    sampler = Sampler(SAMPLINGS[0], 7, [], 3)
+    sampler = Sampler(SAMPLINGS[0], 7, [])
     draws = torch.tensor([sampler.draw(torch.tensor([0.0, 1.0, 2.0])) for _ in range(4000)])
     shares = draws.bincount(minlength=3) / 4000
     expected = torch.tensor([0.0, 1.0, 2.0]).softmax(0)
@@ -52,11 +63,11 @@ def test_draws_follow_the_distribution() -> None:
 
 def test_temperature_zero_takes_the_likeliest() -> None:
     greedy = Sampling(temperature=0.0, repetition_penalty=1.0)
-    assert Sampler(greedy, 0, [], 4).draw(torch.tensor([1.0, 3.0, 3.0, -2.0])) == 1
+    assert Sampler(greedy, 0, []).draw(torch.tensor([1.0, 3.0, 3.0, -2.0])) == 1
 
 
 def test_drawn_token_is_penalised_the_next_time() -> None:
-    sampler = Sampler(Sampling(temperature=0.0, repetition_penalty=2.0), 0, [], 3)
+    sampler = Sampler(Sampling(temperature=0.0, repetition_penalty=2.0), 0, [])
     logits = torch.tensor([3.0, 2.0, -5.0])
     assert [sampler.draw(logits) for _ in range(3)] == [0, 1, 0]
 
@@ -64,7 +75,7 @@ def test_drawn_token_is_penalised_the_next_time() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_logits_that_are_not_numbers_are_refused(bad: float) -> None:
     with pytest.raises(EngineError, match="not numbers; its weights are damaged"):
-        Sampler(Sampling(), 0, [], 3).draw(torch.tensor([0.0, bad, 1.0]))
+        Sampler(Sampling(), 0, []).draw(torch.tensor([0.0, bad, 1.0]))
 
 
 @pytest.mark.parametrize(

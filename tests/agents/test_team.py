@@ -159,14 +159,84 @@ async def test_a_stray_sentence_is_replaced_by_the_fact_in_quotation_marks() -> 
     assert "football" not in talk.turns[1].text
 
 
-async def test_a_number_no_cited_fact_holds_is_listed_and_not_hidden() -> None:
+async def test_a_sentence_of_the_prompt_with_a_number_nothing_holds_is_left_out_and_said() -> None:
+    boast = "Every thread is 9 mm thick and shines."
+
     def boasting(request: Generation) -> str:
-        principle = "What should the design take" in request.messages[-1].content
-        return "Set the spiral threads of the web 9 mm apart." if principle else _obedient(request)
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {_PROMPT} {boast} The spiral threads leave 3 mm gaps."
+        return _obedient(request)
 
     talk = await _talk(FakeEngine(boasting))
-    assert talk.turns[0].unsupported == ("9 mm",)
-    assert "9 mm" in talk.turns[0].text
+    assert talk.prompts[0].prompt == f"{_PROMPT} The spiral threads leave 3 mm gaps."
+    assert "(Left out what states 9 mm, which is in no fact.)" in talk.turns[2].text
+    assert talk.turns[2].unsupported == ()
+
+
+async def test_a_sentence_said_twice_stands_in_the_prompt_once() -> None:
+    def repeating(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {_PROMPT} Dark green background, soft even light."
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(repeating))
+    assert talk.prompts[0].prompt == _PROMPT
+
+
+async def test_a_short_prompt_is_filled_up_with_what_the_facts_look_like() -> None:
+    short = (
+        "Close view of a pale membrane with thick radial threads of a web from one corner, seen "
+        "from above, and side veins of a leaf."
+    )
+
+    def brief(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {short}"
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(brief))
+    prompt = talk.prompts[0].prompt
+    assert prompt == f"{short} Even spiral lines on straight radial lines."
+    assert len(short.split()) < 30 <= len(prompt.split())
+    assert "(Added what was missing: Even spiral lines on straight radial lines.)" in (
+        talk.turns[2].text
+    )
+
+
+async def test_an_expert_nothing_of_whom_is_in_the_prompt_has_its_look_added() -> None:
+    silk_only = (
+        "Close view of a pale membrane with thick radial threads from one corner, seen from above. "
+        "Thin spiral threads cross them at even gaps and anchor threads spread to many points. "
+        "Dark green background, soft even light."
+    )
+
+    def forgetful(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {silk_only}"
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(forgetful), rounds=2)
+    for prompt in talk.prompts:
+        assert "Slanted lines that end on an edge." in prompt.prompt
+        assert {origin.turn for origin in prompt.origins} == {0, 1}
+
+
+async def test_a_long_prompt_keeps_whole_sentences_up_to_110_words() -> None:
+    more = (
+        "A web of fine lines joins the veins of a leaf. Anchor threads reach many points. "
+        "Even spiral lines wind around straight radial ones. Slanted veins end on an edge with "
+        "thick borders. Translucent polygons lie between thin glossy lines. Small openings stay "
+        "dark inside each border. Soft light from below falls on crisp edges of the membrane."
+    )
+
+    def wordy(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {_PROMPT} {more} This sentence would be one too many for it."
+        return _obedient(request)
+
+    talk = await _talk(FakeEngine(wordy))
+    assert talk.prompts[0].prompt == f"{_PROMPT} {more}"
+    assert 100 <= len(talk.prompts[0].prompt.split()) <= 110
 
 
 async def test_the_prompt_knows_which_turn_its_phrases_came_from() -> None:

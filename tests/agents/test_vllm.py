@@ -96,7 +96,7 @@ async def test_a_begun_reply_goes_on_and_stops(address: str) -> None:
 
 
 async def test_the_team_designs_with_it(address: str) -> None:
-    team = team_with(load_team(), f"{address}#generalist").without_examples()
+    team = team_with(load_team(), f"{address}#generalist")
     engines: dict[str, EndpointEngine] = {}
 
     def engine_for(model: str) -> EndpointEngine:
