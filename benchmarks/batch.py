@@ -1,7 +1,7 @@
 """`orbweave batch` beside the workflow people write first; and what a row costs as a batch grows.
 
-    python benchmarks/batch.py --concepts 16 --json batch.json
-    python benchmarks/batch.py --parts growth --growth 1,10,100,1000
+    python benchmarks/batch.py --json batch.json
+    python benchmarks/batch.py --parts growth,planning --growth 1,10,100,1000
 
 Workflow: the same designs five times, each in a fresh process, models loaded and one design made
 before the clock starts. First ours, which writes down what was asked of the models; then
@@ -17,8 +17,7 @@ steps and sizes. Between the two, one thing is changed at a time:
 Texts and pictures of the last three are the same, which is checked. Pictures start from words
 alone, since a stock text-to-image call knows no geometry.
 
-Growth: rows of a tiny random language model and 64-pixel pictures of two steps, so that what a
-row costs besides the models is seen; with time, peak memory and the store's size per row.
+Growth and planning are in `growth.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from growth import WARM, grow, growth_table, plan, planning_line, rows  # beside this script
+
 ROOT = Path(__file__).parents[1]
+PARTS = ("workflow", "growth", "planning")
 OURS = ("one row at a time", "several at once", "orbweave batch")
 REFERENCES = {"reference, float32": "float32", "reference, bfloat16": "bfloat16"}
 SUBJECTS = (
@@ -53,14 +55,13 @@ SUBJECTS = (
     "a shock absorber after the mantis shrimp's club",
     "a water collector like a lotus leaf",
 )
-WARM = "a bridge of bamboo"
 
 
 def main() -> None:
     """Run the parts and print their tables, or one run if this is a child."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="workflow,growth")
-    parser.add_argument("--concepts", type=int, default=16, help="designs of the workflow")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--concepts", type=int, default=8, help="designs of the workflow")
     parser.add_argument("--model", help="of every speaker; default: the team's own")
     parser.add_argument("--images", type=int, default=2, help="pictures of a design")
     parser.add_argument("--steps", type=int, default=24)
@@ -68,17 +69,17 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, help="default: that of orbweave batch")
     parser.add_argument("--growth", default="1,10,100,1000", help="numbers of rows")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument("--child", choices=(*OURS, "growth"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=(*OURS, *PARTS[1:]), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if args.child:
-        told = grow(args) if args.child == "growth" else ours(args)
+        told = of_child(args)
         (args.folder / "told.json").write_text(json.dumps(told), "utf-8")
         return
     parts = args.parts.split(",")
-    if not set(parts) <= {"workflow", "growth"}:
-        parser.error(f"--parts takes workflow and growth, got {args.parts}")
+    if not set(parts) <= set(PARTS):
+        parser.error(f"--parts takes {', '.join(PARTS)}, got {args.parts}")
     document: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         if "workflow" in parts:
@@ -87,9 +88,19 @@ def main() -> None:
         if "growth" in parts:
             document["growth"] = growth(args, Path(folder))
             print(growth_table(document["growth"]))
+        if "planning" in parts:
+            document["planning"] = in_child("planning", args, Path(folder) / "planning")
+            print(planning_line(document["planning"]))
     if args.json:
         args.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
         print(f"figures written to {args.json}")
+
+
+def of_child(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of the one run that this process is for."""
+    if args.child == "growth":
+        return grow(args.folder, args.concepts, args.at_once)
+    return plan(args.folder) if args.child == "planning" else ours(args)
 
 
 def machine() -> dict[str, str]:
@@ -126,11 +137,20 @@ def workflow(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def in_child(kind: str, args: argparse.Namespace, folder: Path, rows: int = 0) -> Any:
+def growth(args: argparse.Namespace, folder: Path) -> list[Any]:
+    """Run batches of more and more rows, each in a fresh process."""
+    told = []
+    for n in map(int, args.growth.split(",")):
+        told.append(in_child("growth", args, folder / f"growth-{n}", n))
+        print(f"{n} rows: {told[-1]['seconds'] / n:.3f} s each", file=sys.stderr)
+    return told
+
+
+def in_child(kind: str, args: argparse.Namespace, folder: Path, n_rows: int = 0) -> Any:
     """Return what a fresh process tells of one run."""
     folder.mkdir(parents=True)
     command = [sys.executable, __file__, "--child", kind, "--folder", str(folder)]
-    command += ["--concepts", str(rows or args.concepts), "--images", str(args.images)]
+    command += ["--concepts", str(n_rows or args.concepts), "--images", str(args.images)]
     command += ["--steps", str(args.steps), "--size", str(args.size)]
     command += ["--at-once", str(args.at_once)] if args.at_once else []
     command += ["--model", args.model] if args.model else []
@@ -168,16 +188,18 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     renderer = Watched(shop.renderer, clock, turn)
     shop = replace(shop, open_engine=log.opener(shop.open_engine, turn), renderer=renderer)
     maker, jobs = Maker(shop, embed), open_jobs()
-    options = {"model": args.model} if args.model else {}
-    warm = plan_batch(jobs, args.folder / "warm", rows(args, [WARM], **options), {})
+    options = {"size": args.size, "steps": args.steps, "images": args.images}
+    options |= {"model": args.model} if args.model else {}
+    warm = plan_batch(jobs, args.folder / "warm", rows([WARM], **options), {})
     work_on(jobs, warm, maker)
+    write_report(jobs, warm, args.folder / "warm", zipped=False)
     busy = time.process_time()
     loaded_s = time.perf_counter() - began
     clock.seconds.clear()
     clock.rows.clear()
     concepts = [SUBJECTS[n % len(SUBJECTS)] for n in range(args.concepts)]
     began = time.perf_counter()
-    asked = rows(args, concepts, **options)
+    asked = rows(concepts, **options)
     batch = plan_batch(jobs, args.folder / "out", asked, {}, at_once=at_once)
     tally = work_on(jobs, batch, maker, at_once=at_once)
     write_report(jobs, batch, args.folder / "out", zipped=False)
@@ -211,24 +233,6 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
             ],
         },
     }
-
-
-def rows(args: argparse.Namespace, concepts: Sequence[str], **options: str) -> list[Any]:
-    """Return the rows of a batch, each with a seed of its own."""
-    from ui.matrix import expand
-    from ui.table import Row
-
-    given = {
-        "size": [str(args.size)], "steps": [str(args.steps)], "images": [str(args.images)],
-        "structure": ["none"], **{name: [value] for name, value in options.items()},
-    }  # fmt: skip
-    table = [
-        Row(n, {"concept": concept, "seed": str(1000 * n)})
-        for n, concept in enumerate(concepts, start=2)
-    ]
-    made, faults = expand(table, given, "product")
-    assert not faults, faults
-    return made
 
 
 def read_design(folder: str) -> dict[str, Any]:
@@ -267,17 +271,22 @@ class Clock:
         self.seconds: Counter[str] = Counter()
         self.rows: Counter[int] = Counter()
         """Steps of the engine by the number of replies it answered together."""
+        self._inside = threading.local()
+        """`s`: seconds of this thread that an inner call has taken."""
 
     def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `work`, timed."""
+        """Return `work`, timed without what is timed inside it."""
 
         @wraps(work)
         def call(*args: Any, **named: Any) -> Any:
+            around, self._inside.s = getattr(self._inside, "s", 0.0), 0.0
             began = time.perf_counter()
             try:
                 return work(*args, **named)
             finally:
-                self.seconds[name] += time.perf_counter() - began
+                whole = time.perf_counter() - began
+                self.seconds[name] += whole - self._inside.s
+                self._inside.s = around + whole
 
         return call
 
@@ -402,117 +411,6 @@ def workflow_table(told: dict[str, Any]) -> str:
         f"\nA design has {each[0]:.0f} tokens made and {each[1]:.0f} read; {run['at_once']} rows "
         f"at once; steps by replies answered together: {run['steps_of_rows']}."
     )
-    return "\n".join(lines)
-
-
-# ------------------------------------------------------------------------------- growth
-
-
-def growth(args: argparse.Namespace, folder: Path) -> list[Any]:
-    """Run batches of more and more rows, each in a fresh process."""
-    told = []
-    for n in map(int, args.growth.split(",")):
-        told.append(in_child("growth", args, folder / f"growth-{n}", rows=n))
-        print(f"{n} rows: {told[-1]['seconds'] / n:.3f} s each", file=sys.stderr)
-    return told
-
-
-def grow(args: argparse.Namespace) -> dict[str, Any]:
-    """Make a batch of tiny rows; return its figures."""
-    from agents.embedding import MiniLM
-    from orbweave.jobs import open_jobs
-    from ui.batch import plan_batch, work_on
-    from ui.batch_report import write_report
-    from ui.crew import usual_at_once
-    from ui.design import workshop
-    from ui.environment import peak_memory_mb
-    from ui.maker import Maker
-
-    args.size, args.steps, args.images = 64, 2, 1
-    options = {"model": str(tiny_model(args.folder)), "team": str(terse_team(args.folder))}
-    at_once = args.at_once or usual_at_once()
-    embed = MiniLM()
-    maker, jobs = Maker(workshop(lambda text: None, embed), embed), open_jobs()
-    warm = rows(args, [WARM], **options)
-    work_on(jobs, plan_batch(jobs, args.folder / "warm", warm, {}), maker)
-    empty, loaded_mb = store_bytes(jobs), peak_memory_mb()
-    busy = time.process_time()
-    concepts = [f"web number {n} of silk" for n in range(args.concepts)]
-    out = args.folder / "out"
-    began = time.perf_counter()
-    batch = plan_batch(jobs, out, rows(args, concepts, **options), {}, at_once=at_once)
-    tally = work_on(jobs, batch, maker, at_once=at_once)
-    made_s = time.perf_counter() - began
-    made_mb = peak_memory_mb()
-    write_report(jobs, batch, out, zipped=False)
-    assert tally == {"done": args.concepts}, tally
-    return {
-        "rows": args.concepts,
-        "at_once": at_once,
-        "seconds": time.perf_counter() - began,
-        "making_s": made_s,
-        "processor_s": time.process_time() - busy,
-        "loaded_mb": loaded_mb,
-        "made_mb": made_mb,
-        "peak_mb": peak_memory_mb(),
-        "store_bytes": store_bytes(jobs) - empty,
-    }
-
-
-def tiny_model(folder: Path) -> Path:
-    """Write a random language model of two layers with the embedded model's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    from merging.build import resolve_model
-
-    target = folder / "tiny"
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model("base", lambda text: None))
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=8192,
-        tie_word_embeddings=True, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    return target
-
-
-def terse_team(folder: Path) -> Path:
-    """Write the default team with one fact an expert, one try and eight tokens a reply."""
-    from agents.roles import load_team
-
-    team = load_team().model_dump(mode="json", exclude_none=True)
-    team["facts_each"] = 1
-    for form in team.values():
-        if isinstance(form, dict) and "max_new_tokens" in form:
-            form |= {"max_new_tokens": 8, "tries": 1}
-    target = (folder / "terse.yaml").absolute()
-    target.write_text(json.dumps(team), "utf-8")  # JSON is YAML
-    return target
-
-
-def store_bytes(jobs: Any) -> int:
-    """Return the size of the store's file once its journal is folded in."""
-    jobs.store.close()
-    return jobs.store.file.stat().st_size
-
-
-def growth_table(told: Sequence[dict[str, Any]]) -> str:
-    """Return the figures of growth as Markdown."""
-    lines = [
-        "| rows | s a row | of it making | processor's | MB before | after | with the report "
-        "| store, kB a row |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {run['rows']:,} | {run['seconds'] / run['rows']:.3f} "
-        f"| {run['making_s'] / run['rows']:.3f} | {run['processor_s'] / run['rows']:.3f} "
-        f"| {run['loaded_mb']:.0f} | {run['made_mb']:.0f} | {run['peak_mb']:.0f} "
-        f"| {run['store_bytes'] / run['rows'] / 1000:.1f} |"
-        for run in told
-    ]
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from orbweave.errors import OutputError, shown
 
 __all__ = [
+    "append_line",
     "build_folder",
     "check_output",
     "remove_leftovers",
@@ -65,6 +66,28 @@ def write_bytes(path: Path, content: bytes, *, force: bool = True) -> None:
             _flush_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: bytes, whole: int) -> int:
+    """Write a line behind the whole ones of a journal, and onto the disk before this returns.
+
+    Args:
+        path: The journal; made if need be.
+        line: Without its end.
+        whole: Bytes of the lines that stand there whole; what a crash left behind them is cut off.
+
+    Returns:
+        Bytes of the whole lines, this one included.
+
+    Raises:
+        OutputError: the disk refused; the next line takes the place of what it took of this one.
+    """
+    with _disk_errors(path, "free some space and run it again"), path.open("ab") as file:
+        file.truncate(whole)
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return whole + len(line) + 1
 
 
 @contextmanager
@@ -175,12 +198,13 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(target: Path) -> Iterator[None]:
+def _disk_errors(
+    target: Path, mend: str = "free some space or choose another place"
+) -> Iterator[None]:
     """Say in our words what the operating system refused."""
     try:
         yield
     except OSError as err:
         raise OutputError(
-            f"wanted to write {target}, the system said {shown(err.strerror or err)}; "
-            "free some space or choose another place"
+            f"wanted to write {target}, the system said {shown(err.strerror or err)}; {mend}"
         ) from err

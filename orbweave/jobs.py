@@ -87,8 +87,14 @@ class Jobs:
             for chunk in _chunks(rows):
                 connection.execute(self._insert(), chunk)
 
-    def adopt(self, job: int, result: dict[str, Any], seconds: float | None) -> None:
-        """Mark as done what was found finished on the disk; a running job is left alone."""
+    def adopt(self, job: int, result: dict[str, Any] | None, seconds: float | None) -> None:
+        """Mark as done what was found finished on the disk; a running job is left alone.
+
+        Args:
+            job: Its number.
+            result: As JSON; None where nobody has read it yet, see `unread`.
+            seconds: What the work took, None if nobody knows.
+        """
         values = {"result": result, "seconds": seconds, "error": "", "finished": self._clock()}
         statement = sa.update(table).where(table.c.id == job, table.c.state != "running")
         with self.store.write() as connection:
@@ -154,6 +160,12 @@ class Jobs:
         query = sa.select(table.c.key, table.c.id, table.c.state).where(of_batch(batch))
         with self.store.read() as connection:
             return {row.key: (row.id, row.state) for row in connection.execute(query)}
+
+    def unread(self, batch: int) -> set[int]:
+        """Return the jobs of a batch that are done, but whose results only the disk knows."""
+        where = (of_batch(batch), table.c.state == "done", table.c.result.is_(None))
+        with self.store.read() as connection:
+            return set(connection.scalars(sa.select(table.c.id).where(*where)))
 
     def tally(self, batch: int) -> dict[State, int]:
         """Return how many jobs of a batch are in each state."""
@@ -309,7 +321,7 @@ def open_jobs(address: str | None = None, *, wait_s: float = WAIT_S) -> Jobs:
 def rebuild(jobs: Jobs, folder: Path) -> int:
     """Put every design below a folder into the store as done; return how many there are.
 
-    A batch that is run again gives each of them its place in the batch.
+    A batch that is run again reads them and gives each its place.
     """
     found = 0
     for record in sorted(folder.rglob("design.json")):
@@ -318,7 +330,7 @@ def rebuild(jobs: Jobs, folder: Path) -> int:
             new = NewJob("design", brief["concept"], {"brief": brief}, key=str(record.parent))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not one of ours, or not whole: no result to remember
-        jobs.adopt(jobs.add(new).id, {}, None)
+        jobs.adopt(jobs.add(new).id, None, None)
         found += 1
     return found
 

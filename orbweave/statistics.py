@@ -46,8 +46,13 @@ def mean_of_sets(sets: Sequence[tuple[int, int]]) -> float:
     return sum(right / n for right, n in sets) / len(sets)
 
 
-def wilson(right: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
     """Return the score interval of an accuracy, within [0, 1] and never of no width.
+
+    Args:
+        right: Right answers; half ones count as halves.
+        n: Answers.
+        level: Confidence level, in (0, 1).
 
     Raises:
         ValueError: n is below 1, or right not in [0, n].

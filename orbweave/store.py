@@ -7,6 +7,7 @@ the design folders, which are the truth.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -22,8 +23,10 @@ from platformdirs import user_data_dir
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orbweave.errors import OrbweaveError, shown
+from orbweave.job import STATES
 from orbweave.migrations import HEAD
 from orbweave.tables import VERSION_TABLE
+from orbweave.tables import jobs as jobs_table
 
 __all__ = ["STORE_VARIABLE", "Store", "StoreError", "open_store", "store_address", "store_exists"]
 
@@ -40,6 +43,8 @@ _MIGRATIONS = Path(__file__).with_name("migrations")
 _UPGRADE_LOCK = 7_461_902
 """Chosen by us: the number of PostgreSQL's advisory lock for upgrades."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_TEXTS = ("label", "profile", "error", "key", "parameters", "result")
+"""Columns of the jobs whose text is read at opening."""
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -101,7 +106,7 @@ class Store:
         if self.file is None or folder in self.folders():
             return
         with self._folder_list.open("a", encoding="utf-8") as file:
-            file.write(f"{folder}\n")
+            file.write(f"\n{folder}\n")  # the line before may be torn, by a full disk
 
     def folders(self) -> list[Path]:
         """Return the noted folders, oldest first; none for PostgreSQL, which has backups."""
@@ -117,7 +122,7 @@ class Store:
     @property
     def _folder_list(self) -> Path:
         assert self.file is not None
-        return self.file.with_name(f"{self.file.name}.folders")
+        return _folder_list(self.file)
 
 
 def store_address() -> str:
@@ -176,6 +181,10 @@ def _file_of(url: sa.URL) -> Path | None:
     if not url.database or url.database == ":memory:":
         raise StoreError("wanted a store that lasts, got a SQLite address without a file; name one")
     return Path(url.database).absolute()
+
+
+def _folder_list(file: Path) -> Path:
+    return file.with_name(f"{file.name}.folders")
 
 
 def _sqlite_engine(url: sa.URL, wait_s: float) -> sa.Engine:
@@ -253,14 +262,43 @@ def _move_aside_if_damaged(file: Path, wait_s: float) -> Path | None:
 
 def _fault_of(file: Path, wait_s: float) -> str | None:
     """Return what is wrong with a database file, None if nothing is."""
+    if not file.stat().st_size and _folder_list(file).is_file():
+        return "it is empty, though folders are noted beside it"
     try:
         with closing(sqlite3.connect(file, timeout=wait_s)) as connection:
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            return _nonsense_in(connection) if verdict == "ok" else shown(verdict)
     except sqlite3.DatabaseError as err:
         if _code(err) in _DAMAGED:
             return str(err)
-        raise sa.exc.OperationalError("PRAGMA quick_check", None, err) from err
-    return None if verdict == "ok" else shown(verdict)
+        raise sa.exc.OperationalError("PRAGMA integrity_check", None, err) from err
+
+
+def _nonsense_in(connection: sqlite3.Connection) -> str | None:
+    """Return what no job of ours holds, None if all can be read.
+
+    SQLite keeps no checksums: text that was overwritten leaves its pages in good order.
+    """
+    connection.text_factory = bytes
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if jobs_table.name.encode() not in tables:
+        return None
+    texts = " || ".join(f"coalesce({name}, '')" for name in _TEXTS)
+    states = ", ".join(f"'{state}'" for state in STATES)
+    strange = f"state NOT IN ({states}) OR NOT json_valid(parameters) OR NOT json_valid(result)"
+    try:
+        for (text,) in connection.execute(f"SELECT {texts} FROM {jobs_table.name}"):
+            text.decode()
+        query = f"SELECT state, parameters, result FROM {jobs_table.name} WHERE {strange}"
+        for state, parameters, result in connection.execute(query):
+            # Python's JSON knows NaN, SQLite's does not.
+            json.loads(parameters)
+            json.loads(result or "null")
+            if state.decode() not in STATES:
+                return f"a job in the state {shown(state.decode())}"
+    except (ValueError, TypeError, AttributeError) as err:
+        return f"a job that cannot be read: {shown(err)}"
+    return None
 
 
 def _bring_up_to_date(connection: sa.Connection, store: Store) -> None:

@@ -120,8 +120,9 @@ def plan_batch(
     jobs.requeue(
         [n for key, (n, state) in states.items() if state == "done" and Path(key).name not in there]
     )
+    unread = jobs.unread(batch)
     for key, (n, state) in states.items():
-        if state not in ("done", "running") and Path(key).name in there:
+        if Path(key).name in there and (state not in ("done", "running") or n in unread):
             _adopt(jobs, n, Path(key))
     return batch
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from orbweave.errors import OutputError, shown
 from orbweave.files import write_text
 from orbweave.jobs import Jobs
 from ui.archive import write_archive
@@ -39,13 +41,13 @@ def write_report(jobs: Jobs, batch: int, out: Path, *, zipped: bool = False) -> 
     same time the later one writes the complete report.
 
     Raises:
-        OutputError: the gallery cannot be written.
+        OutputError: the disk refused; what was there before is left as it was.
     """
 
     def rows() -> Iterator[dict[str, Any]]:
         return result_rows(jobs.each(batch))
 
-    with FileLock(out / ".report.lock"):
+    with _disk_errors(out), FileLock(out / ".report.lock"):
         building = out / ".report.partial"
         shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
         building.mkdir()
@@ -62,6 +64,18 @@ def write_report(jobs: Jobs, batch: int, out: Path, *, zipped: bool = False) -> 
             written.append(_publish(building / f"{out.name}.zip", out))
         building.rmdir()
     return written
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as err:
+        raise OutputError(
+            f"wanted to write tables, sheets and gallery into {out}, the system said "
+            f"{shown(err.strerror or err, 160)}; mend that and run the command again: the designs "
+            "are all there"
+        ) from err
 
 
 def _varying(rows: Iterable[Mapping[str, Any]]) -> list[str]:

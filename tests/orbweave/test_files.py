@@ -9,6 +9,7 @@ import pytest
 
 from orbweave.errors import OutputError
 from orbweave.files import (
+    append_line,
     build_folder,
     check_output,
     remove_leftovers,
@@ -128,3 +129,27 @@ def test_leftovers_of_one_target_are_removed(tmp_path: Path) -> None:
         (tmp_path / name / "a").write_text("1")
     remove_leftovers(tmp_path / "run")
     assert [p.name for p in tmp_path.iterdir()] == [".other.12ab.partial"]
+
+
+def test_a_line_takes_the_place_of_what_a_crash_left_behind_the_whole_ones(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(b"one\ntw")
+    whole = append_line(path, b"two", whole=4)
+    assert append_line(path, b"three", whole) == len(path.read_bytes()) == 14
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_a_line_is_on_the_disk_before_it_counts_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "journal"
+    whole = append_line(path, b"one", whole=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match="No space left on device'; free some space and run"):
+            append_line(path, b"two", whole)
+    append_line(path, b"three", whole)
+    assert path.read_bytes() == b"one\nthree\n"

@@ -327,6 +327,14 @@ def test_what_lies_on_the_disk_is_adopted_and_what_is_gone_is_done_again(known):
     assert known.get(first).result is None
 
 
+def test_a_result_that_only_the_disk_knows_is_unread(known):
+    batch = _batch(known, 3)
+    first, second, _ = (job.id for job in known.each(batch))
+    known.adopt(first, {"pictures": []}, 2.0)
+    known.adopt(second, None, None)
+    assert known.unread(batch) == {second}
+
+
 def test_the_typical_time_is_the_median_of_like_jobs(known, leases):
     assert known.typical_seconds("8 steps") is None
     for seconds in (1.0, 9.0, 2.0):

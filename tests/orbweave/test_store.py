@@ -119,6 +119,43 @@ def test_a_damaged_store_is_moved_aside_and_filled_from_the_folders(file, tmp_pa
     assert open_store(str(file)).moved_aside is None
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE orbweave_jobs SET state = 'quoued' WHERE id = 7",
+        "UPDATE orbweave_jobs SET parameters = '{\"steps\": 3' WHERE id = 7",
+        "UPDATE orbweave_jobs SET result = 'no JSON' WHERE id = 7",
+        "UPDATE orbweave_jobs SET label = CAST(X'73FF6C' AS TEXT) WHERE id = 7",
+    ],
+)
+def test_text_that_was_overwritten_is_damage_though_its_pages_are_in_order(file, change):
+    known = open_jobs(str(file))
+    for n in range(9):
+        known.add(NewJob("train", f"run {n}"))
+    known.store.close()
+    assert open_store(str(file)).moved_aside is None
+    _write(file, change)
+    assert open_store(str(file)).moved_aside is not None
+
+
+def test_numbers_that_are_none_are_no_damage(file):
+    known = open_jobs(str(file))
+    known.add(NewJob("evaluate", "a run", {"loss": float("nan")}))
+    known.store.close()
+    assert open_store(str(file)).moved_aside is None
+
+
+def test_an_emptied_store_is_filled_from_the_folders(file, tmp_path):
+    store = open_store(str(file))
+    store.remember_folder(tmp_path / "a")
+    store.remember_folder(tmp_path / "b")
+    store.close()
+    file.write_bytes(b"")
+    store = open_store(str(file))
+    assert store.moved_aside is not None
+    assert store.folders() == [tmp_path / "a", tmp_path / "b"]
+
+
 def test_a_file_that_may_not_be_ours_is_never_moved(tmp_path):
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("many words " * 500)

@@ -159,7 +159,8 @@ def test_finished_folders_are_adopted_by_a_store_that_knows_nothing(
 
 def test_a_damaged_store_costs_nothing_but_time(tmp_path, jobs, store, maker, renderer):
     rows = _rows("silk", "leaf")
-    _make(jobs, tmp_path / "b", rows, maker)
+    batch, _ = _make(jobs, tmp_path / "b", rows, maker)
+    before = [(job.key, job.result, job.seconds) for job in jobs.each(batch)]
     jobs.store.close()
     store.write_bytes(b"\0" * 50_000)
     fresh = open_jobs()
@@ -168,6 +169,7 @@ def test_a_damaged_store_costs_nothing_but_time(tmp_path, jobs, store, maker, re
     batch, tally = _make(fresh, tmp_path / "b", rows, maker)
     assert tally == {"done": 2}
     assert [job.label for job in fresh.each(batch)] == ["silk", "leaf"]
+    assert [(job.key, job.result, job.seconds) for job in fresh.each(batch)] == before
     assert len(renderer.requests) == 2
 
 

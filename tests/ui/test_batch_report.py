@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from orbweave.errors import OutputError
 from orbweave.jobs import Jobs, open_jobs
 from orbweave.leases import Leases
 from orbweave.records import Design
@@ -118,6 +119,19 @@ def test_a_report_is_written_anew_and_old_pages_go(jobs, batch, out):
     assert names == {"contact-sheet.png", "gallery.html", "results.csv", "results.parquet"}
     assert not (out / "contact-sheet-2.png").exists()
     assert not (out / ".report.partial").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_the_report_as_it_was(jobs, batch, out, monkeypatch):
+    write_report(jobs, batch, out)
+    before = (out / "results.csv").stat().st_mtime_ns
+
+    def on_a_full_disk(rows, path):
+        write_parquet(rows, Path("/dev/full"))
+
+    monkeypatch.setattr("ui.batch_report.write_parquet", on_a_full_disk)
+    with pytest.raises(OutputError, match="sheets and gallery into .*No space left.*run the comm"):
+        write_report(jobs, batch, out)
+    assert (out / "results.csv").stat().st_mtime_ns == before
 
 
 def test_the_zip_holds_the_whole_batch_below_its_name(jobs, batch, out):

@@ -200,14 +200,13 @@ def _plan(rows: Sequence[BatchRow], out: Path, at_once: int, answer: Answer) -> 
         answer.line(f"row {row.number}: {row.folder}  ({row.profile})")
     if len(rows) > SHOWN:
         answer.line(f"and {len(rows) - SHOWN:,} more")
-    document = {
-        "out": str(out),
-        "rows": [{"row": row.number, "folder": row.folder, **row.settings()} for row in rows],
-        "to_do": len(left),
-        "pictures": n_images,
-        "seconds": None if unknown else seconds,
-    }
-    answer.end(document if answer.as_json else None, f"plan: would write {out}")
+    document: dict[str, Any] = {"out": str(out), "to_do": len(left), "pictures": n_images}
+    document["seconds"] = None if unknown else seconds
+    if answer.as_json:  # takes seconds for many rows
+        document["rows"] = [
+            {"row": row.number, "folder": row.folder, **row.settings()} for row in rows
+        ]
+    answer.end(document, f"plan: would write {out}")
 
 
 def _expected(rows: Sequence[BatchRow], at_once: int) -> tuple[float, int]:

@@ -1,0 +1,70 @@
+"""The batch's benchmark: its arithmetic, and that it runs to its end."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def batch(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("batch")
+
+
+@pytest.fixture
+def growth(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("growth")
+
+
+def test_time_inside_a_timed_call_counts_once(batch):
+    clock = batch.Clock()
+    inner = clock.timed("inner", lambda: time.sleep(0.05))
+    clock.timed("outer", lambda: (inner(), inner(), time.sleep(0.02)))()
+    assert clock.seconds["inner"] >= 0.1
+    assert 0.02 <= clock.seconds["outer"] < 0.1
+
+
+def test_a_row_early_and_late_is_told_by_when_rows_ended(growth):
+    steady = [5.0 + 0.5 * n for n in range(100)]
+    assert growth.tenths(steady[::-1]) == [0.5, 0.5]
+    slowing = [0.001 * n * n for n in range(100)]
+    early, late = growth.tenths(slowing)
+    assert late > 4 * early
+    assert growth.tenths([1.0, 2.0, 3.0]) == []
+
+
+def test_the_table_of_growth_compares_a_row_of_many_with_one_of_ten(growth):
+    run = {"making_s": 1, "loaded_mb": 1, "made_mb": 1, "peak_mb": 1, "store_bytes": 1}
+    told = [
+        {"rows": n, "seconds": s, "processor_s": s / 2, "tenths_s": tenths, **run}
+        for n, s, tenths in ((1, 9.0, []), (10, 5.0, []), (1000, 550.0, [0.5, 0.6]))
+    ]
+    table = growth.growth_table(told)
+    assert "A row of 1,000 costs 1.10 times one of 10, 1.10 times of the processor's" in table
+    assert "0.500 s in the second tenth and 0.600 s in the ninth: 1.20 times" in table
+
+
+@pytest.mark.long
+def test_all_ways_run_and_make_the_same_designs(tmp_path):
+    command = [sys.executable, str(FOLDER / "batch.py"), "--parts", "workflow,growth"]
+    command += ["--concepts", "2", "--images", "1", "--steps", "2", "--size", "64"]
+    command += ["--growth", "1,3", "--json", str(tmp_path / "batch.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=800)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "batch.json").read_text())
+    workflow = document["workflow"]
+    assert workflow["same_designs"]
+    assert len(workflow["runs"]) == 5
+    assert all(run["designs_per_hour"] > 0 for run in workflow["runs"].values())
+    assert [run["rows"] for run in document["growth"]] == [1, 3]
