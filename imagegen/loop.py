@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from imagegen.checkpoint import load_checkpoint, save_checkpoint
+from orbweave.subnormals import without_subnormals
 
 __all__ = ["fit"]
 
@@ -25,17 +25,7 @@ TELL_STEPS = 50
 """Steps between two rows of `metrics.jsonl`."""
 
 
-@contextmanager
-def _without_subnormals() -> Iterator[None]:
-    """Round numbers too small for full precision to zero; they cost a hundred times the rest."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@_without_subnormals()
+@without_subnormals()
 def fit(
     out: Path,
     model: nn.Module,

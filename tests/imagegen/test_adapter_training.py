@@ -137,11 +137,9 @@ def weights(path: Path) -> dict[str, Any]:
 
 
 slow = pytest.mark.slow
-quiet = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @slow
-@quiet
 def test_training_teaches_the_pictures_to_the_trigger(
     train: Train, tiny: Path, folder: Path
 ) -> None:

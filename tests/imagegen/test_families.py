@@ -23,7 +23,6 @@ from tests.imagegen.tiny_models import BUILDERS, build, lora, sd_inpainting
 # it calls deprecated itself.
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:`FluxPosEmbed` is deprecated:FutureWarning"),
 ]
 

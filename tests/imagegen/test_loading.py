@@ -17,10 +17,7 @@ from orbweave.errors import ModelError, UsageError
 from orbweave.records import RenderRequest
 from tests.imagegen.tiny_models import build, lora
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 RESNET = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1",

@@ -21,10 +21,7 @@ from orbweave.errors import Cancelled, ModelError, OutputError, UsageError
 from orbweave.records import Motif, RenderRequest, Structure
 
 # diffusers 0.42 hands a torch tensor to np.array, which NumPy 2 warns of.
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 STRUCTURE = Structure(motifs=(Motif(family="bars"),), look="white on black", seed=5)
 

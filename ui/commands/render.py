@@ -14,7 +14,9 @@ from ui.commands import options
 from ui.commands.choice import one_of
 
 if TYPE_CHECKING:
+    from agents.embedding import Embed
     from imagegen.device import Dtype
+    from imagegen.follow import Follow
 
 __all__ = ["render"]
 
@@ -28,6 +30,16 @@ def render(
         str, typer.Argument(metavar="PROMPT", help="What the picture shows.", show_default=False)
     ],
     images: options.Images = 1,
+    candidates: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=64,
+            help="Render so many pictures instead, and order them by how well they follow the "
+            "prompt; all are kept.",
+            show_default=False,
+        ),
+    ] = None,
     seed: options.Seed = 0,
     out: options.Out = None,
     structure: options.StructureSource = "auto",
@@ -102,12 +114,12 @@ def render(
         control_scale=control_scale, tile=tile,
     )  # fmt: skip
     number_type: Dtype = one_of("--dtype", dtype, DTYPES)
-    seeds = consecutive(seed, images)
+    seeds = consecutive(seed, candidates or images)
     settings.request(words, negative, None, seeds)
     # A picture to start from takes the place of a structure that was not asked for by file; and
     # a drawing has edges that do not meet.
     source = "none" if (image is not None or tile) and structure == "auto" else structure
-    choose = chooser_for(source, MiniLM())
+    choose = chooser_for(source, embed := MiniLM())
     target = out or default_folder(PARENT, words, seed)
     check_target(target, force=force, is_ours=_is_render)
     answer = Answer(as_json=as_json, quiet=quiet)
@@ -117,15 +129,26 @@ def render(
         )
         return
     request = settings.request(words, negative, choose(words, seed), seeds)
-    order = _Order(request, number_type, image, mask, sidecar)
-    pictures, measurements = _draw(order, target, answer.note, force=force)
+    judge = None if candidates is None else _judge_for(request, embed)
+    order = _Order(request, number_type, image, mask, sidecar, judge)
+    pictures, measurements, follows = _draw(order, target, answer.note, force=force)
     for picture, measurement in zip(pictures, measurements, strict=True):
         answer.line(f"{picture.path}  solid {measurement.solid_fraction:.2f}")
+    for place, each in enumerate(follows, 1):
+        answer.line(f"{place}. {each.score:.2f}  {each.picture}  {each.explanation}")
     if pictures[0].lost_words:
         lost = " ".join(pictures[0].lost_words)
         answer.note(f"beyond the text window, not drawn: {lost}")
     answer.line(_geometry(request, image))
-    answer.end(_document(target, pictures, measurements), f"pictures written to {target}")
+    best = f"; the best is {Path(follows[0].picture).name}" if follows else ""
+    document = _document(target, pictures, measurements)
+    if follows:
+        document["candidates"] = [each.model_dump(mode="json") for each in follows]
+    answer.end(document, f"pictures written to {target}{best}")
+
+
+_Judge = Callable[[list[Path], Path], "list[Follow]"]
+"""From the files and the folder they will be in to their judgements, the best first."""
 
 
 class _Order(NamedTuple):
@@ -136,11 +159,13 @@ class _Order(NamedTuple):
     image: Path | None
     mask: Path | None
     sidecar: bool
+    judge: _Judge | None
+    """Orders the pictures; None leaves them as they are."""
 
 
 def _draw(
     order: _Order, target: Path, note: Callable[[str], None], *, force: bool
-) -> tuple[list[Picture], list[Measurement]]:
+) -> tuple[list[Picture], list[Measurement], list[Follow]]:
     """Render into `target`, which appears whole or not at all."""
     from imagegen.measure import measure
     from imagegen.pipeline import Renderer
@@ -167,15 +192,29 @@ def _draw(
             path = str(target / Path(picture.path).name)
             pictures.append(picture.model_copy(update={"path": path}))
             measurements.append(measure(Path(picture.path), picture=path))
-    return pictures, measurements
+        files = [Path(picture.path) for picture in drawn]
+        follows = order.judge(files, target) if order.judge is not None else []
+    return pictures, measurements, follows
+
+
+def _judge_for(request: RenderRequest, embed: Embed) -> _Judge:
+    """Return what judges the pictures of a request; the classifier is loaded here, early."""
+    from imagegen.classifier import load_classifier
+    from ui.candidates import asked_of_request, judge_candidates
+
+    asked, classifier = asked_of_request(request, embed), load_classifier()
+    return lambda files, target: judge_candidates(files, asked, classifier, target)
 
 
 def _is_render(folder: Path) -> bool:
     """Whether every file is a picture of ours, so that replacing the folder loses no other."""
     from imagegen.png import read_note
+    from ui.candidates import CANDIDATES
 
     try:
         for file in folder.iterdir():
+            if file.name == CANDIDATES:
+                continue
             read_note(file.with_suffix(".png") if file.suffix == ".json" else file)
     except OrbweaveError:
         return False

@@ -1,0 +1,185 @@
+"""Which motifs and colours a picture shows, by a small network that learnt from drawings alone.
+
+It judges generated pictures and so has never seen one: its pictures were the procedural
+generator's, spoilt as `imagegen.distortion` does. `imagegen.classifier_training` is the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from imagegen.assembly import REINSTALL, WEIGHTS
+from imagegen.looks import GROUNDS, MATERIALS
+from imagegen.motifs import FAMILIES
+from imagegen.start import Pixels
+from orbweave.errors import ModelError, shown
+from orbweave.files import write_text
+from orbweave.records import Record
+from orbweave.weights import put_weights, read_header
+
+__all__ = [
+    "Classifier",
+    "ClassifierConfig",
+    "Network",
+    "Verdict",
+    "load_classifier",
+    "save_classifier",
+]
+
+NAME = "classifier"
+"""Of its two files, `.safetensors` and `.json`."""
+
+
+class ClassifierConfig(Record):
+    """What the network tells apart, and its size."""
+
+    families: tuple[str, ...] = tuple(FAMILIES)
+    materials: tuple[str, ...] = tuple(MATERIALS)
+    grounds: tuple[str, ...] = tuple(GROUNDS)
+    side_px: int = 128
+    """Side of the pictures it is shown, the whole view of a 256-pixel picture."""
+    widths: tuple[int, int, int, int] = (24, 48, 88, 144)
+    """Channels at a half, a quarter, an eighth and a sixteenth of the side."""
+
+
+class Verdict(NamedTuple):
+    """What a picture shows; probabilities in [0, 1]."""
+
+    families: dict[str, float]
+    """Each for itself: two may be there."""
+    materials: dict[str, float]
+    """Shares of one; two materials have about a half each."""
+    grounds: dict[str, float]
+    """Shares of one."""
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a straight way."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(width, width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.second(self.first(x)))
+        return torch.relu(x + y)
+
+
+def _convolution(before: int, after: int, stride: int = 1, size: int = 3) -> nn.Sequential:
+    # Normalised over the batch: over the picture it would forget the absolute colour.
+    return nn.Sequential(
+        nn.Conv2d(before, after, size, stride, size // 2, bias=False),
+        nn.BatchNorm2d(after),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Network(nn.Module):
+    """Convolutions, a mean and a maximum over the picture, one linear layer for all answers."""
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        a, b, c, d = config.widths
+        self.body = nn.Sequential(
+            _convolution(3, a, 2, 5),
+            _convolution(a, b, 2),
+            _Residual(b),
+            _convolution(b, c, 2),
+            _Residual(c),
+            _convolution(c, d, 2),
+            _Residual(d),
+        )
+        self.sizes = (len(config.families), len(config.materials), len(config.grounds))
+        self.head = nn.Linear(2 * d, sum(self.sizes))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits of families, materials and grounds, each (n, classes).
+
+        Args:
+            x: Pictures (n, 3, side, side) in [-1, 1].
+        """
+        seen = self.body(x)
+        # The maximum finds a motif that fills a corner only.
+        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
+        families, materials, grounds = self.head(pooled).split(self.sizes, 1)
+        return families, materials, grounds
+
+
+class Classifier:
+    """A trained network with the names of its answers."""
+
+    def __init__(self, network: Network, config: ClassifierConfig) -> None:
+        self.config = config
+        self._network = network.eval()
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Pixels]) -> list[Verdict]:
+        """Judge pictures of shape (side, side, 3) with the configuration's side, uint8."""
+        x = torch.stack([torch.tensor(p) for p in pictures]).permute(0, 3, 1, 2).float()
+        families, materials, grounds = self._network(x / 127.5 - 1)
+        shares = families.sigmoid(), materials.softmax(1), grounds.softmax(1)
+        config = self.config
+        return [
+            Verdict(
+                dict(zip(config.families, f, strict=True)),
+                dict(zip(config.materials, m, strict=True)),
+                dict(zip(config.grounds, g, strict=True)),
+            )
+            for f, m, g in zip(*(share.tolist() for share in shares), strict=True)
+        ]
+
+
+def save_classifier(network: Network, config: ClassifierConfig, folder: Path) -> None:
+    """Write `classifier.safetensors` in fp16 and `classifier.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: value.to(torch.float16).contiguous()
+        for name, value in network.state_dict().items()
+        if value.is_floating_point()  # not the counters of batches
+    }
+    save_file(state, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
+    write_text(folder / f"{NAME}.json", config.model_dump_json(indent=2) + "\n")
+
+
+def load_classifier(folder: Path | None = None) -> Classifier:
+    """Load the classifier.
+
+    Args:
+        folder: Where its two files are; default: the shipped weights.
+
+    Raises:
+        ModelError: a file is missing, damaged or does not fit the other.
+    """
+    folder = WEIGHTS if folder is None else folder
+    config = _config(folder / f"{NAME}.json")
+    weights = folder / f"{NAME}.safetensors"
+    try:
+        read_header(weights)
+    except ModelError as err:
+        raise ModelError(f"wanted the classifier of pictures; {err}; or {REINSTALL}") from err
+    network = Network(config)
+    counters = {
+        name: value for name, value in network.state_dict().items() if not value.is_floating_point()
+    }
+    tensors = {name: value.float() for name, value in load_file(weights).items()}
+    put_weights(network, tensors | counters, "the classifier of pictures")
+    return Classifier(network, config)
+
+
+def _config(path: Path) -> ClassifierConfig:
+    try:
+        return ClassifierConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as err:  # a ValidationError is a ValueError
+        came = "no such file" if isinstance(err, FileNotFoundError) else shown(err)
+        raise ModelError(
+            f"wanted {path} for the classifier of pictures, got {came}; {REINSTALL}"
+        ) from err

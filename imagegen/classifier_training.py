@@ -1,0 +1,237 @@
+"""Train the classifier that judges whether pictures follow their prompts.
+
+    python -m imagegen.classifier_training --out runs/classifier --steps 2000
+
+Resumes from the newest checkpoint in `--out`; the finished weights go to `--out`/export. What is
+unusual:
+- it learns from drawings of the procedural generator alone, never from generated pictures: what
+  the diffusion model got wrong it must not learn to call right;
+- drawings come from a process of their own and stay in a pool, so that each is seen a few times,
+  spoilt anew each time;
+- some are bare, some drawn large and made small, some sent through the diffusion model's
+  autoencoder, which knows no prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from imagegen.assembly import WEIGHTS
+from imagegen.checkpoint import load_average
+from imagegen.classifier import Classifier, ClassifierConfig, Network, save_classifier
+from imagegen.distortion import distorted
+from imagegen.loop import fit
+from imagegen.scene import lit_picture, random_structure, seed_picture
+from imagegen.start import Pixels
+from orbweave.records import Structure
+
+__all__ = ["answers", "drawn_as", "train"]
+
+MANNERS = ("lit", "bare", "large", "through the autoencoder")
+SHARES = (0.70, 0.12, 0.09, 0.09)
+"""How often a drawing is made in each manner; the last two take four times as long."""
+SPAN = 256
+"""Pixels of the whole view, as rendered."""
+POOL = 16_000
+"""Drawings kept; 49 kB each."""
+COLOUR_WEIGHT = 0.5
+"""Of the two colour losses against that of the families; chosen by us."""
+EMA_DECAY = 0.98
+"""Of the averaged weights. Short, for they are used with the latest statistics of the
+normalisation: after 260 steps of 0.995 they named one family in all pictures."""
+
+Draw = Callable[[np.random.Generator], Structure]
+Autoencoder = Callable[[Pixels], Pixels]
+
+
+def answers(structure: Structure, config: ClassifierConfig) -> Tensor:
+    """Return what is right for a structure: families, materials and grounds in one row.
+
+    Families are 0 or 1 each; materials and grounds are shares of one.
+    """
+    materials, _, ground = structure.look.partition(" on ")
+    named = materials.split(" and ")
+    shown = {motif.family for motif in structure.motifs}
+    row = [float(name in shown) for name in config.families]
+    row += [named.count(name) / len(named) for name in config.materials]
+    return torch.tensor([*row, *(float(name == ground) for name in config.grounds)])
+
+
+def drawn_as(manner: str, structure: Structure, side: int, autoencoder: Autoencoder) -> Pixels:
+    """Return the whole view of a structure as pixels (side, side, 3), in one of `MANNERS`."""
+    if manner == "bare":
+        return seed_picture(structure, side)
+    if manner == "lit":
+        return lit_picture(structure, side, float(SPAN))
+    large = lit_picture(structure, SPAN, float(SPAN))
+    return _smaller(autoencoder(large) if manner == MANNERS[3] else large, side)
+
+
+def _smaller(pixels: Pixels, side: int) -> Pixels:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+
+
+def load_autoencoder(weights: Path = WEIGHTS) -> Autoencoder:
+    """Return what encodes and decodes a picture as the embedded model does."""
+    from diffusers import AutoencoderKL
+    from safetensors.torch import load_file
+
+    build: Any = AutoencoderKL.from_config  # diffusers has no types
+    vae = build(AutoencoderKL.load_config(weights / "vae.json"))
+    vae.load_state_dict(load_file(weights / "vae.safetensors"))
+    vae = vae.to(torch.bfloat16, memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def through(pixels: Pixels) -> Pixels:
+        x = torch.tensor(pixels).permute(2, 0, 1)[None].to(torch.bfloat16) / 127.5 - 1
+        y = vae.decode(vae.encode(x).latent_dist.mean).sample[0].float()
+        out: Pixels = ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        return out
+
+    return through
+
+
+class _Drawings(IterableDataset[tuple[Tensor, Tensor]]):
+    """Pictures (side, side, 3) uint8 and their answers, without end."""
+
+    def __init__(
+        self, seed: int, config: ClassifierConfig, draw: Draw, autoencoder: Autoencoder
+    ) -> None:
+        self.seed, self.config, self.draw, self.autoencoder = seed, config, draw, autoencoder
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rng = np.random.default_rng([self.seed, 1])
+        while True:
+            structure = self.draw(rng)
+            manner = str(rng.choice(MANNERS, p=SHARES))
+            pixels = drawn_as(manner, structure, self.config.side_px, self.autoencoder)
+            yield torch.tensor(pixels), answers(structure, self.config)
+
+
+def classifier_loss(logits: tuple[Tensor, Tensor, Tensor], right: Tensor) -> Tensor:
+    """Cross-entropy of every family for itself, and of the shares of materials and grounds.
+
+    Args:
+        logits: As `Network` returns them.
+        right: Rows of `answers`, (n, classes in all).
+    """
+    families, materials, grounds = (part.float() for part in logits)
+    f, m, g = torch.split(right, [part.shape[1] for part in logits], 1)
+    present = F.binary_cross_entropy_with_logits(families, f, reduction="none").sum(1).mean()
+    colours = F.cross_entropy(materials, m) + F.cross_entropy(grounds, g)
+    return present + COLOUR_WEIGHT * colours
+
+
+class _Pool:
+    """The latest drawings; each batch is what just came and others drawn by lot."""
+
+    def __init__(self, stream: Iterator[list[Tensor]], batch: int, generator: Any) -> None:
+        self._stream, self._batch, self._generator = stream, batch, generator
+        self._kept: list[tuple[Tensor, Tensor]] = []
+        self._next = 0
+
+    def batch(self) -> tuple[Tensor, Tensor]:
+        """Return pictures (batch, 3, side, side) in [0, 1] and answers (batch, classes)."""
+        new = list(zip(*next(self._stream), strict=True))
+        for sample in new:
+            if len(self._kept) < POOL:
+                self._kept.append(sample)
+            else:
+                self._kept[self._next % POOL] = sample
+            self._next += 1
+        n_old = self._batch - len(new)
+        lots = torch.randint(len(self._kept), (n_old,), generator=self._generator)
+        chosen = new + [self._kept[int(i)] for i in lots]
+        # Distortions go by place in the batch, so new and old are mixed.
+        order = torch.randperm(len(chosen), generator=self._generator).tolist()
+        pixels = torch.stack([chosen[i][0] for i in order]).permute(0, 3, 1, 2).float() / 255
+        return pixels, torch.stack([chosen[i][1] for i in order])
+
+
+def train(
+    out: Path,
+    config: ClassifierConfig,
+    *,
+    draw: Draw,
+    autoencoder: Autoencoder,
+    steps: int,
+    batch: int,
+    fresh: int,
+    lr: float,
+    seed: int,
+) -> Classifier:
+    """Train until `steps` steps in all are done, and write the weights to `out/export`.
+
+    Args:
+        out: Run folder; the newest checkpoint there is continued.
+        config: What to tell apart.
+        draw: Draws structures of the configuration's families.
+        autoencoder: Sends a picture of 256 pixels there and back.
+        steps: Steps in all, those of earlier runs included.
+        batch: Pictures a step.
+        fresh: Of these, drawn anew; the others come from the pool.
+        lr: Highest learning rate.
+        seed: Of weights, drawings and distortions.
+    """
+    torch.manual_seed(seed)
+    network: Any = Network(config)  # torch's types lack the next line's argument
+    network.to(memory_format=torch.channels_last)
+
+    def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
+        generator = torch.Generator().manual_seed(seed + start)
+        drawings = _Drawings(seed + start, config, draw, autoencoder)
+        loader = DataLoader(drawings, batch_size=fresh, num_workers=1, prefetch_factor=8)
+        pool = _Pool(iter(loader), batch, generator)
+
+        def loss() -> tuple[Tensor, dict[str, float]]:
+            pictures, right = pool.batch()
+            x = distorted(pictures, generator) * 2 - 1
+            with torch.autocast("cpu", torch.bfloat16):
+                logits = network(x.contiguous(memory_format=torch.channels_last))
+            found = logits[0].argmax(1, keepdim=True)
+            hits = right[:, : len(config.families)].gather(1, found).mean().item()
+            return classifier_loss(logits, right), {"top1": hits}
+
+        return loss
+
+    def rate(step: int) -> float:
+        return lr * min(1, (step + 1) / 100) * max(0.02, 1 - (step / steps) ** 2)
+
+    fit(out, network, losses, rate=rate, steps=steps, ema_decay=EMA_DECAY, weight_decay=0.02)
+    average = Network(config)
+    load_average(average, out)
+    save_classifier(average, config, out / "export")
+    return Classifier(average, config)
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/classifier"))
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--fresh", type=int, default=14, help="drawn anew, of each batch")
+    parser.add_argument("--lr", type=float, default=3e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(
+        args.out, ClassifierConfig(), draw=random_structure, autoencoder=load_autoencoder(),
+        steps=args.steps, batch=args.batch, fresh=args.fresh, lr=args.lr, seed=args.seed,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
