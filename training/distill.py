@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ from pydantic import (
 )
 
 from orbweave.errors import EngineError, OutputError, UsageError, shown
-from orbweave.files import write_text
+from orbweave.files import append_line, write_text
 from training.chunks import Chunk
 from training.corpus import read_chunks
 from training.duplicates import claims_same, similarity
@@ -537,20 +536,9 @@ class _Journal:
 
     def add(self, settled: _Settled, then: Callable[[], None]) -> None:
         """Write one line to the disk, then call `then` before anybody else's turn."""
-        line = json.dumps(vars(settled), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(vars(settled), ensure_ascii=False).encode()
         with self._turn:
-            try:
-                with self._path.open("ab") as file:
-                    file.truncate(self._whole)
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as err:
-                raise OutputError(
-                    f"wanted to write {self._path}, the system said "
-                    f"{shown(err.strerror or err)}; free some space and run it again"
-                ) from err
-            self._whole += len(line)
+            self._whole = append_line(self._path, line, self._whole)
             self.entries[settled.key] = settled
             then()
 

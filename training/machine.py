@@ -17,6 +17,8 @@ class Speed(NamedTuple):
     """Operations a second of a large matrix product if nothing else runs."""
     share: float
     """Of the processor, what other work leaves now, in (0, 1]; 1 on a GPU."""
+    bf16: bool
+    """Whether it trains in bf16; else in float32."""
 
 
 def has_fast_bf16() -> bool:
@@ -48,6 +50,6 @@ def machine_speed(processes: int = 1) -> Speed:
     passed, had = time.perf_counter() - started, time.process_time() - had
     flops = n * 2 * 2048**3
     if device == "cuda":
-        return Speed(flops / passed * processes, 1.0)
+        return Speed(flops / passed * processes, 1.0, fast)
     used = min(passed, had / torch.get_num_threads())
-    return Speed(flops / used, used / passed)
+    return Speed(flops / used, used / passed, fast)

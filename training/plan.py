@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.recipe import Recipe
-from training.run import PreparedStage
 
-__all__ = ["StagePlan", "plan_stages", "plan_table", "steps_per_epoch"]
+if TYPE_CHECKING:
+    from training.run import PreparedStage
+
+__all__ = ["StagePlan", "plan_stages", "plan_table", "steps_of", "steps_per_epoch"]
 
 _STEP_FLOPS = {"full": 6.0, "lora": 4.0}
 """Per weight and token: forward 2, backward to the inputs 2, to the weights 2 (Kaplan et al.
@@ -24,8 +26,16 @@ _QUIET_SHARE = 0.9
 """What a machine that does nothing else still gives to its system."""
 _ADAM_BYTES = 16
 """Per learning weight: float32 weight, gradient and two moments."""
-_ACTIVATION_BYTES = 34
-"""Per token, layer and hidden unit without checkpointing (Korthikanti et al. 2205.05198)."""
+_KEPT_BYTES = {
+    ("lora", True): (26, 8), ("lora", False): (39, 10),
+    ("full", True): (32, 8), ("full", False): (35, 16),
+}  # fmt: skip
+"""(adapter or all weights, in bf16 or not) -> what a layer keeps of a token for the way back, for
+each hidden and each intermediate unit; counted in SmolLM2-135M by hooks on saved tensors."""
+_LAYER_INPUT_BYTES = 4
+"""Per token, layer and hidden unit: all that is kept with gradient checkpointing."""
+_PROCESS_BYTES = 0.65e9
+"""Of a process with torch and the trainer in it, before there is a model."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,8 @@ def plan_stages(
     weights: int,
     flops: float,
     processes: int = 1,
+    *,
+    bf16: bool = True,
 ) -> list[StagePlan]:
     """Return the arithmetic of every stage.
 
@@ -67,8 +79,29 @@ def plan_stages(
         flops: Floating-point operations a second of a large matrix product, of everything that
             works: one machine's processors, or all GPUs together.
         processes: How many share the work.
+        bf16: Whether they multiply in bf16, or in float32.
     """
-    return [_plan(stage, recipe, config, weights, flops, processes) for stage in prepared]
+    kind = "lora" if recipe.adapter else "full"
+    learning = _lora_weights(recipe.adapter.rank, config) if recipe.adapter else weights
+    held = _PROCESS_BYTES + weights * (2 if recipe.adapter else 0) + learning * _ADAM_BYTES
+    a_token = _bytes_per_token(config, kind, bf16=bf16, thrifty=recipe.gradient_checkpointing)
+    return [
+        StagePlan(
+            name=stage.name,
+            method=stage.stage.method,
+            rows=len(stage.learnt),
+            held_out=len(stage.held_out),
+            too_long=stage.too_long,
+            tokens_per_epoch=stage.tokens,
+            epochs=stage.stage.epochs,
+            tokens=round(stage.tokens * stage.stage.epochs),
+            effective_batch=stage.stage.batch * stage.stage.accumulate * processes,
+            steps=steps_of(stage, processes),
+            hours=_seconds(stage, weights, kind, flops) / 3600,
+            memory_gb=(held + _widest_batch(stage) * a_token) / 1e9,
+        )
+        for stage in prepared
+    ]
 
 
 def steps_per_epoch(stage: PreparedStage, processes: int = 1) -> int:
@@ -78,6 +111,11 @@ def steps_per_epoch(stage: PreparedStage, processes: int = 1) -> int:
     if settings.packing and settings.method in {"cpt", "sft"}:
         rows = math.ceil(stage.tokens / settings.max_length)
     return math.ceil(rows / (settings.batch * settings.accumulate * processes))
+
+
+def steps_of(stage: PreparedStage, processes: int = 1) -> int:
+    """Return the optimiser steps of a stage; of packed rows their number is a good guess."""
+    return math.ceil(steps_per_epoch(stage, processes) * stage.stage.epochs)
 
 
 def plan_table(plans: Sequence[StagePlan], share: float = 1.0) -> list[str]:
@@ -107,39 +145,29 @@ def plan_table(plans: Sequence[StagePlan], share: float = 1.0) -> list[str]:
     return lines
 
 
-def _plan(
-    stage: PreparedStage,
-    recipe: Recipe,
-    config: Mapping[str, Any],
-    weights: int,
-    flops: float,
-    processes: int,
-) -> StagePlan:
-    settings = stage.stage
-    rows = len(stage.learnt)
-    packed = settings.packing and settings.method in {"cpt", "sft"}
-    steps = math.ceil(steps_per_epoch(stage, processes) * settings.epochs)
-    tokens = round(stage.tokens * settings.epochs)
-    kind = "lora" if recipe.adapter else "full"
-    per_token = weights * (_STEP_FLOPS[kind] + _REFERENCE_SHARE[settings.method])
-    learning = weights if recipe.adapter is None else _lora_weights(recipe.adapter.rank, config)
-    row_tokens = settings.max_length if packed else stage.tokens / max(1, rows)
-    activations = settings.batch * row_tokens * config["num_hidden_layers"] * config["hidden_size"]
-    held = weights * (2 if recipe.adapter else 0) + learning * _ADAM_BYTES
-    return StagePlan(
-        name=stage.name,
-        method=settings.method,
-        rows=rows,
-        held_out=len(stage.held_out),
-        too_long=stage.too_long,
-        tokens_per_epoch=stage.tokens,
-        epochs=settings.epochs,
-        tokens=tokens,
-        effective_batch=settings.batch * settings.accumulate * processes,
-        steps=steps,
-        hours=tokens * per_token / (flops * _EFFICIENCY) / 3600,
-        memory_gb=(held + activations * _ACTIVATION_BYTES) / 1e9,
-    )
+def _seconds(stage: PreparedStage, weights: int, kind: str, flops: float) -> float:
+    """Return the time of the multiplications."""
+    per_token = weights * (_STEP_FLOPS[kind] + _REFERENCE_SHARE[stage.stage.method])
+    tokens = round(stage.tokens * stage.stage.epochs)
+    return tokens * per_token / (flops * _EFFICIENCY)
+
+
+def _widest_batch(stage: PreparedStage) -> int:
+    """Return the tokens of the batch that decides on the memory: all rows as long as the longest.
+
+    Rows of like length go together, so there is one.
+    """
+    packed = stage.stage.packing and stage.stage.method in {"cpt", "sft"}
+    longest = stage.stage.max_length if packed else min(stage.longest, stage.stage.max_length)
+    return stage.stage.batch * longest
+
+
+def _bytes_per_token(config: Mapping[str, Any], kind: str, *, bf16: bool, thrifty: bool) -> float:
+    """Return what is kept of a token for the way back; if thrifty, one whole layer at a time."""
+    hidden, layers = int(config["hidden_size"]), int(config["num_hidden_layers"])
+    per_hidden, per_middle = _KEPT_BYTES[kind, bf16]
+    layer = per_hidden * hidden + per_middle * int(config["intermediate_size"])
+    return layer + _LAYER_INPUT_BYTES * hidden * layers if thrifty else layer * layers
 
 
 def _lora_weights(rank: int, config: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,9 +26,11 @@ from orbweave.weights import hash_weights
 from training.card import model_card
 from training.items import Material
 from training.mix import Mixture, mix
+from training.plan import steps_of
 from training.recipe import Recipe, Stage
 from training.rows import Row, digest
 from training.samples import Asked, held_out_questions
+from training.tally import Tally
 from training.tokens import Encoded, encode_chat, encode_text
 
 if TYPE_CHECKING:
@@ -64,6 +67,8 @@ class PreparedStage:
     """Chats left out because they are longer than `max_length`."""
     tokens: int
     """Of one epoch."""
+    longest: int
+    """Tokens of the longest row that is learnt; of a preference, of both its answers."""
     data_sha256: str
     asked: Sequence[Asked] = ()
     """Held-out questions that show, while it learns, how the model answers."""
@@ -151,6 +156,7 @@ def train(
     last: str | None = None,
     shows_progress: bool = True,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> list[Result]:
     """Run the stages of a recipe in order, up to the method `last` if it is given.
 
@@ -161,6 +167,7 @@ def train(
         last: Stop after the stage of this method.
         shows_progress: Draw bars on stderr.
         on_progress: Is told, in a sentence, what begins.
+        on_step: Is told (steps done, steps to do, which of which stage), all of this run.
 
     Raises:
         UsageError: the recipe or its data have faults.
@@ -171,13 +178,18 @@ def train(
     from training.stages import run_stage  # after the faults: torch takes seconds
 
     base, tokenizer = first_model(recipe, on_progress)
-    prepared = prepare(recipe, material, tokenizer, mixtures)
+    methods: list[str] = [stage.method for stage in recipe.stages]
+    n_stages = len(methods) if last is None else methods.index(last) + 1
+    prepared = prepare(recipe, material, tokenizer, mixtures)[:n_stages]
     adapter = _parent(recipe)
     origin = {"model": recipe.model, "sha256": hash_weights(base)}
     trunk = _State(base, adapter, lineage(adapter) if adapter else [origin])
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate's launcher says
+    tally = Tally([steps_of(plan, processes) for plan in prepared], on_step)
     results = []
     for number, plan in enumerate(prepared, 1):
-        on_progress(f"{plan.name}, stage {number} of {len(prepared)}")
+        on_progress(f"{plan.name}, stage {number} of {n_stages}")
+        on_stage_step = tally.stage(plan.name)
         target = out / plan.name
         key = _key(_head(plan, recipe) | {"parent": trunk.lineage[0]})
         known = _provenance(target)
@@ -186,7 +198,7 @@ def train(
             shutil.rmtree(work, ignore_errors=True)  # killed between the result and tidying up
             results.append(Result(target, known["figures"], True))
         else:
-            job = _job(plan, recipe, trunk, tokenizer, work, shows_progress)
+            job = _job(plan, recipe, trunk, tokenizer, work, shows_progress, on_stage_step)
             facts = _head(plan, recipe) | {"key": key, "parents": trunk.lineage}
             facts |= {"counts": plan.counts, "tokens": plan.tokens, "too_long": plan.too_long}
             facts |= {"versions": {name: version(name) for name in _LIBRARIES}}
@@ -199,8 +211,6 @@ def train(
                 target if recipe.adapter else None,
                 [own, *trunk.lineage],
             )
-        if plan.stage.method == last:
-            break
     return results
 
 
@@ -248,6 +258,7 @@ def _job(
     tokenizer: Any,
     work: Path,
     shows_progress: bool,
+    on_step: Callable[[int, int], None],
 ) -> StageJob:
     from training.stages import StageJob
 
@@ -264,6 +275,7 @@ def _job(
         gradient_checkpointing=recipe.gradient_checkpointing,
         shows_progress=shows_progress,
         asked=plan.asked,
+        on_step=on_step,
     )
 
 
@@ -274,7 +286,7 @@ def _prepare_stage(name: str, stage: Stage, rows: Mixture, tokenizer: Any) -> Pr
             "lower held_out or raise the fractions"
         )
     parts: list[list[Any]] = []
-    too_long = tokens = 0
+    too_long = tokens = longest = 0
     for part in (rows.learnt, rows.held_out):
         encoded: list[Any] = []
         known: dict[Any, Any] = {}
@@ -286,7 +298,8 @@ def _prepare_stage(name: str, stage: Stage, rows: Mixture, tokenizer: Any) -> Pr
                 too_long += 1
                 continue
             encoded.append(known[row][0])
-            tokens += size if part is rows.learnt else 0
+            if part is rows.learnt:
+                tokens, longest = tokens + size, max(longest, size)
         parts.append(encoded)
     if not parts[0]:
         raise UsageError(
@@ -301,6 +314,7 @@ def _prepare_stage(name: str, stage: Stage, rows: Mixture, tokenizer: Any) -> Pr
         counts=rows.counts,
         too_long=too_long,
         tokens=tokens,
+        longest=longest,
         data_sha256=digest(rows.learnt),
         asked=held_out_questions(tokenizer, rows.held_out),
     )

@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from orbweave.errors import ModelError, OutputError, UsageError, shown
 from orbweave.files import write_text
+from orbweave.subnormals import without_subnormals
 from training.head import use_compact_head
 from training.machine import has_fast_bf16
 from training.recipe import LoraSettings, Stage
@@ -43,6 +44,10 @@ Save = Callable[[Write, dict[str, Any], int | None], None]
 _TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error")
 """In what torch says when the disk refuses; it has no error class of its own for that."""
 _LOG_STEPS = 10
+_PRODUCT_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""Where oneDNN and torch keep what they prepared for a bf16 product: half a megabyte and more for
+each shape, 1,024 shapes each. Every length of a batch brings new ones, some thirty in all; a
+training of many lengths grew by gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class StageJob:
     shows_progress: bool = True
     asked: Sequence[Asked] = ()
     """Held-out questions that are answered at each checkpoint."""
+    on_step: Callable[[int, int], None] = lambda step, steps: None
+    """Is told (step, steps) where training begins or goes on, and after each step."""
 
 
 def load_tokenizer(model: Path, template: Path | None = None) -> Any:
@@ -82,17 +89,7 @@ def load_tokenizer(model: Path, template: Path | None = None) -> Any:
     return tokenizer
 
 
-@contextmanager
-def _without_subnormals() -> Iterator[None]:
-    """Round numbers too small for full precision to zero; they cost a hundred times the rest."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@_without_subnormals()
+@without_subnormals()
 def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
     """Train one stage to its end, in one process or in several.
 
@@ -111,6 +108,8 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for cache in _PRODUCT_CACHES:
+        os.environ.setdefault(cache, "128")
     quiet_datasets()
     quiet: Any = transformers_logging.disable_progress_bar
     quiet()
@@ -126,7 +125,7 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
         trainer.accelerator.wait_for_everyone()
 
     keep_epoch = finish if job.stage.keep_epochs else None
-    watch = Watch(job.work, tokenizer, job.asked, keep_epoch, job.shows_progress)
+    watch = Watch(job.work, tokenizer, job.asked, keep_epoch, job.shows_progress, job.on_step)
     trainer = _trainer(job, model, tokenizer, [watch])
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         watch.asked = ()  # no process holds the whole model

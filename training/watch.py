@@ -60,6 +60,7 @@ class Watch(TrainerCallback):
         asked: Sequence[Asked],
         keep_epoch: Callable[[dict[str, Any], int], None] | None,
         shows_progress: bool,
+        on_step: Callable[[int, int], None] = lambda step, steps: None,
     ) -> None:
         """Watch over one training.
 
@@ -69,12 +70,14 @@ class Watch(TrainerCallback):
             asked: What it is asked at each checkpoint; empty asks nothing.
             keep_epoch: Is given figures and number of each finished epoch, in all processes.
             shows_progress: Draw a bar on stderr.
+            on_step: Is told (step, steps) where training begins or goes on, and after each step.
         """
         self.work = work
         self.tokenizer = tokenizer
         self.asked = asked
         self.keep_epoch = keep_epoch
         self.shows_progress = shows_progress
+        self.on_step = on_step
         self.bar: Any = None
         self.seconds = 0.0
         self.tokens = 0.0
@@ -93,6 +96,7 @@ class Watch(TrainerCallback):
             unit="step",
             disable=None if self.shows_progress and state.is_world_process_zero else True,
         )
+        self.on_step(state.global_step, state.max_steps)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Close the bar."""
@@ -103,6 +107,7 @@ class Watch(TrainerCallback):
         now = time.monotonic()
         self.seconds = now - self._started
         self.bar.update(state.global_step - self.bar.n)
+        self.on_step(state.global_step, state.max_steps)
         is_due = _as_the_first_says(now - self._saved > CHECKPOINT_S)
         is_saved_anyway = self.keep_epoch is not None and _ends_an_epoch(state)
         if is_due and state.global_step < state.max_steps and not is_saved_anyway:
