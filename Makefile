@@ -40,7 +40,7 @@ design: setup ## draw the built-in concept into designs/
 	  --out "designs/$$(date +%Y%m%d-%H%M%S)-$$$$"
 
 test: setup ## run the tests that need neither GPU nor network, but for the long ones
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
 
 test-long: setup ## run the few tests that take minutes each
 	$(BIN)/python -m pytest -n auto --dist load -m long

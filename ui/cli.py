@@ -133,8 +133,15 @@ def _one_line(text: str) -> str:
 
 
 def _as_interrupt(signum: int, frame: FrameType | None) -> None:
-    """Answer SIGTERM as Ctrl-C, so that a stopped batch job cleans up too."""
-    signal.raise_signal(signal.SIGINT)
+    """Answer SIGTERM as Ctrl-C, so that a stopped batch job cleans up too.
+
+    A shell has what it starts in the background ignore Ctrl-C itself, so none is sent: whoever
+    would answer it, the event loop for one, is called.
+    """
+    answer = signal.getsignal(signal.SIGINT)
+    if not callable(answer):
+        raise KeyboardInterrupt
+    answer(signal.SIGINT, frame)
 
 
 def _leave(code: int) -> None:

@@ -13,29 +13,22 @@ fails ends its own interviews and nobody else's.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from agents.generation import Engine
 from agents.interview import interview
 from agents.latex import latex
 from agents.script import Script
 from agents.transcript import SpokenTurn, Transcript, markdown
-from orbweave.errors import OrbweaveError, OutputError, UsageError, shown
-from orbweave.files import check_output, write_text
+from orbweave.errors import OrbweaveError, OutputError
+from orbweave.files import write_text
 from orbweave.records import clean_concept
-from ui.environment import environment
+from ui.converse_folder import TURNS, Journal, file_stem, held
 from ui.rendering import Chooser, Renderer, RenderSettings
 
 __all__ = [
@@ -44,15 +37,11 @@ __all__ = [
     "Plan",
     "converse",
     "document",
-    "file_stem",
-    "is_run",
     "prompt_in",
-    "read_turns",
 ]
 
 _log = logging.getLogger(__name__)
 
-RUN, TURNS = "run.json", "turns.jsonl"
 AT_ONCE = 16
 """Interviews of one model that go on together; the engine answers so many in one batch."""
 
@@ -131,8 +120,8 @@ def converse(
         OutputError: the folder is something else, or somebody else writes there.
         UsageError: it holds another script.
     """
-    with _folder(plan, out, force=force):
-        journal = _Journal(out / TURNS)
+    with held(plan, out, force=force):
+        journal = Journal(out / TURNS)
         for model in plan.models:
             asyncio.run(_ask(plan, model, open_engine, journal, note, on_turn))
             for seed in plan.seeds:
@@ -142,26 +131,6 @@ def converse(
             for model in plan.models
             for seed in plan.seeds
         ]
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds interviews."""
-    return (folder / RUN).is_file()
-
-
-def read_turns(path: Path) -> list[SpokenTurn]:
-    """Return the turns of a `turns.jsonl`, the latest of each place, in order of the script.
-
-    Raises:
-        UsageError: a whole line is damaged.
-    """
-    return list(_Journal(path).turns.values())
-
-
-def file_stem(model: str, seed: int) -> str:
-    """Return a name for the files of an interview: ASCII, safe everywhere, one per model."""
-    words = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")[:40].strip("-") or "model"
-    return f"{words}-{hashlib.sha256(model.encode()).hexdigest()[:6]}-seed-{seed}"
 
 
 def prompt_in(reply: str) -> str:
@@ -178,127 +147,11 @@ def prompt_in(reply: str) -> str:
     return clean_concept(text)
 
 
-class _Journal:
-    """The turns so far, one line each; a line that a crash cut off is dropped."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.turns: dict[tuple[str, int, int], SpokenTurn] = {}
-        content = path.read_bytes() if path.is_file() else b""
-        self._whole = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[: self._whole].splitlines(), 1):
-            try:
-                self._take(SpokenTurn.model_validate_json(line))
-            except ValueError as err:
-                raise UsageError(
-                    f"wanted a turn in line {number} of {path}, {shown(err, 120)}; "
-                    "remove that line, its turn will be asked again"
-                ) from err
-
-    def add(self, turn: SpokenTurn) -> None:
-        """Write one line to the disk.
-
-        Raises:
-            OutputError: the disk refused.
-        """
-        line = turn.model_dump_json().encode() + b"\n"
-        try:
-            with self._path.open("ab") as file:
-                file.truncate(self._whole)
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as err:
-            raise OutputError(
-                f"wanted to write {self._path}, the system said {shown(err.strerror or err)}; "
-                "free some space and run it again"
-            ) from err
-        self._whole += len(line)
-        self._take(turn)
-
-    def of(self, model: str, seed: int) -> list[SpokenTurn]:
-        """Return the turns of an interview in order, the last perhaps without a reply."""
-        found: list[SpokenTurn] = []
-        while (turn := self.turns.get((model, seed, len(found)))) is not None:
-            found.append(turn)
-            if not turn.is_finished:
-                break
-        return found
-
-    def finished(self, model: str, seed: int) -> list[SpokenTurn]:
-        """Return the turns that need not be asked again."""
-        return [turn for turn in self.of(model, seed) if turn.is_finished]
-
-    def _take(self, turn: SpokenTurn) -> None:
-        self.turns[turn.model, turn.seed, turn.index] = turn
-
-
-@contextmanager
-def _folder(plan: Plan, out: Path, *, force: bool) -> Iterator[None]:
-    """Make or check the folder and hold it for this process."""
-    check_output(out, force=True)
-    if out.exists() and not (out.is_dir() and (is_run(out) or _is_bare(out))):
-        raise OutputError(
-            f"wanted a folder of interviews at {out}, found something else; choose another --out"
-        )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / ".lock", timeout=0):
-            if force:
-                _forget(out)
-            _agree(plan, out)
-            (out / "transcripts").mkdir(exist_ok=True)
-            yield
-    except Timeout as err:
-        raise OutputError(f"wanted to write {out}, another process does; wait for it") from err
-
-
-def _is_bare(folder: Path) -> bool:
-    """Whether nothing but hidden files, such as the lock of a killed run, is in a folder."""
-    return all(path.name.startswith(".") for path in folder.iterdir())
-
-
-def _forget(out: Path) -> None:
-    for name in ("transcripts", "images"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in (TURNS, RUN):  # last what shows that the folder is ours
-        (out / name).unlink(missing_ok=True)
-
-
-def _agree(plan: Plan, out: Path) -> None:
-    """Write `run.json`, adding to what earlier runs with the same script asked."""
-    models, seeds = list(plan.models), list(plan.seeds)
-    if is_run(out):
-        try:
-            earlier = json.loads((out / RUN).read_text("utf-8"))
-            digest, old_models, old_seeds = (earlier[k] for k in ("digest", "models", "seeds"))
-        except (OSError, ValueError, KeyError, TypeError) as err:
-            raise UsageError(
-                f"wanted the settings of earlier interviews in {out / RUN}, {shown(err)}; "
-                "mend the file, or begin anew with --force"
-            ) from err
-        if digest != plan.script.digest:
-            raise UsageError(
-                f"wanted to go on with the interviews in {out}, their script or its settings "
-                "were others; choose another --out, or begin anew with --force"
-            )
-        models, seeds = [*dict.fromkeys([*old_models, *models])], sorted({*old_seeds, *seeds})
-    run = {
-        "schema_version": 1,
-        "digest": plan.script.digest,
-        "models": models,
-        "seeds": seeds,
-        "script": plan.script.model_dump(mode="json", by_alias=True),
-        "environment": environment(),
-    }
-    write_text(out / RUN, json.dumps(run, ensure_ascii=False, indent=2) + "\n")
-
-
 async def _ask(
     plan: Plan,
     model: str,
     open_engine: Callable[[str], Engine],
-    journal: _Journal,
+    journal: Journal,
     note: Callable[[str], None],
     on_turn: Callable[[SpokenTurn, int], None],
 ) -> None:
@@ -346,7 +199,7 @@ async def _ask(
         await engine.close()
 
 
-def _failed(script: Script, model: str, seed: int, journal: _Journal, error: str) -> SpokenTurn:
+def _failed(script: Script, model: str, seed: int, journal: Journal, error: str) -> SpokenTurn:
     """Return the next turn of an interview as one that failed."""
     index = len(journal.finished(model, seed))
     name = script.turns[index].name
@@ -360,7 +213,7 @@ def _tell_failure(model: str, err: BaseException) -> None:
 
 
 def _transcript(
-    script: Script, model: str, seed: int, journal: _Journal, pictures: Sequence[Path] = ()
+    script: Script, model: str, seed: int, journal: Journal, pictures: Sequence[Path] = ()
 ) -> Transcript:
     by_turn: dict[str, list[str]] = {}
     for path in pictures:
@@ -373,7 +226,7 @@ def _write(
     script: Script,
     model: str,
     seed: int,
-    journal: _Journal,
+    journal: Journal,
     out: Path,
     pictures: Sequence[Path] = (),
 ) -> Path:
@@ -391,7 +244,7 @@ def _closed(
     script: Script,
     model: str,
     seed: int,
-    journal: _Journal,
+    journal: Journal,
     out: Path,
     drawing: Drawing | None,
     note: Callable[[str], None],

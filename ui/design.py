@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from agents.events import Event, RenderStep
 from agents.generation import Engine
 from orbweave.errors import Cancelled, UsageError
 from orbweave.files import build_folder, write_text
+from orbweave.models import ModelRef
 from orbweave.records import Brief, Design, ImagePrompt, Measurement, Picture, Structure
 from ui.environment import environment, peak_memory_mb
 from ui.geometry import DrawnGeometry
@@ -88,17 +89,24 @@ class Workshop:
     """Whether engines belong to whoever opened them and are left open."""
 
 
-def workshop(note: Callable[[str], None], embed: Embed, team: Team | None = None) -> Workshop:
+def workshop(
+    note: Callable[[str], None],
+    embed: Embed,
+    team: Team | None = None,
+    corpora: Sequence[Path] = (),
+) -> Workshop:
     """Return the real parts; importing them takes seconds, opening them more.
 
     Args:
         note: Told what is being waited for.
         embed: Texts to unit vectors, for the search of facts.
         team: Who talks; the shipped default if None.
+        corpora: Of the user's own, beside the shipped facts; see `agents.corpora`.
     """
     note("starting")
+    from agents.corpora import read_corpora
     from agents.engines import Engines
-    from agents.knowledge import load_knowledge
+    from agents.knowledge import Knowledge, load_knowledge
     from agents.roles import load_team
     from agents.team import converse
     from imagegen.measure import measure
@@ -107,7 +115,11 @@ def workshop(note: Callable[[str], None], embed: Embed, team: Team | None = None
     team = team or load_team()
     # A lone adapter is quicker merged into its model; several share the model's memory.
     engines = Engines(note, share=len(team.models) > 1)
-    return Workshop(converse, engines.open, load_knowledge, team, Renderer(), measure, note)
+
+    def open_knowledge() -> Knowledge:
+        return load_knowledge(own=read_corpora(corpora), embed=embed)
+
+    return Workshop(converse, engines.open, open_knowledge, team, Renderer(), measure, note)
 
 
 @dataclass
@@ -115,15 +127,26 @@ class _Stopwatch:
     """Wall time per phase, summed."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    """Of the phases that have ended."""
+    running: dict[str, float] = field(default_factory=dict)
+    """When the others began."""
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self.running[name] = time.perf_counter()
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+            self.seconds[name] = self.so_far()[name]
+            del self.running[name]
+
+    def so_far(self) -> dict[str, float]:
+        """Return the sums with what running phases have taken until now."""
+        now = time.perf_counter()
+        spent = {name: now - begun for name, begun in self.running.items()}
+        return self.seconds | {
+            name: round(self.seconds.get(name, 0.0) + seconds, 3) for name, seconds in spent.items()
+        }
 
 
 def design(
@@ -163,6 +186,8 @@ def design(
             folder = stack.enter_context(unfinished.working(force=force))
             hear = stack.enter_context(_recorded(folder, on_event))
             run = _Run(order, folder, workshop, hear, state=unfinished.state)
+            if run.state is not None:
+                run.clock.seconds |= run.state.timings_s
         run.open()
         record = asyncio.run(_unless(cancelled, run.weave()))
         write_record(record, folder)
@@ -250,6 +275,7 @@ class _Run:
             brief=order.brief,
             turns=conversation.turns,
             facts=conversation.facts,
+            corpora=conversation.corpora,
             prompts=conversation.prompts,
             pictures=conversation.pictures,
             measurements=conversation.measurements,
@@ -281,8 +307,8 @@ class _Run:
     def _keep(self, state: State) -> None:
         from agents.state import STATE_FILE, write_state
 
-        self.state = state
-        write_state(state, self.folder / STATE_FILE)
+        self.state = state.model_copy(update={"timings_s": self.clock.so_far()})
+        write_state(self.state, self.folder / STATE_FILE)
 
     def _name(self, version: int) -> str:
         """Return a name for a version's pictures that none of an earlier try has."""
@@ -369,13 +395,15 @@ def _solid_side(structure: Structure | None) -> SolidSide:
 def team_with(team: Team, model: str | None) -> Team:
     """Return the team with every speaker on `model`, None for the team's own.
 
-    Models that were trained on the team's forms are shown no worked examples.
+    Models that were trained on the team's forms are shown no worked examples, wherever they run:
+    a server is taken at its word that `http://...#generalist` is the generalist.
     """
     if model is not None:
         experts = tuple(expert.model_copy(update={"model": model}) for expert in team.experts)
         models = {"experts": experts, "engineer_model": model, "critic_model": model}
         team = team.model_copy(update=models)
-    return team.without_examples() if set(team.models) <= set(team.trained) else team
+    names = {ModelRef.parse(ref).name if "://" in ref else ref for ref in team.models}
+    return team.without_examples() if names <= set(team.trained) else team
 
 
 def models_of(team: Team, model: str | None) -> list[str]:
@@ -404,7 +432,7 @@ def write_record(record: Design, folder: Path) -> None:
 
 
 def conversation_markdown(record: Design) -> str:
-    """Return the conversation for reading: turns, their facts, prompts and the end."""
+    """Return the conversation for reading: turns, their facts, what no fact holds, prompts."""
     facts = {fact.id: fact for fact in record.facts}
     parts = [f"# {record.brief.concept}\n"]
     for turn in record.turns:
@@ -412,9 +440,16 @@ def conversation_markdown(record: Design) -> str:
         parts.append(turn.text.strip() + "\n")
         for fact in (facts[fact_id] for fact_id in turn.cited if fact_id in facts):
             parts.append(f"- `{fact.id}` {fact.statement} <{fact.source_url}>")
-        if turn.cited:
+        parts += [
+            f"- *{check.verdict}*: {check.sentence} ({check.why or ', '.join(check.facts)})"
+            for check in turn.checks
+            if check.verdict != "supported"
+        ]
+        if turn.cited or turn.checks:
             parts.append("")
     for version, prompt in enumerate(record.prompts):
         parts.append(f"## Prompt, version {version}: {prompt.title}\n\n> {prompt.prompt}\n")
+    for corpus in record.corpora:
+        parts.append(f"Corpus: {corpus.n_facts} facts of {corpus.path}, SHA-256 {corpus.sha256}\n")
     parts.append(f"Stopped: {record.stop_reason}\n")
     return "\n".join(parts)

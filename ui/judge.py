@@ -146,9 +146,11 @@ def preferences(
 ) -> Preferences:
     """Return what comparisons say; with `both_orders` a verdict needs both to agree."""
     seen: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
+    as_shown: dict[tuple[int, int], list[float]] = {}
     for view in views:
         orders = seen.setdefault(_sorted(view), ([], []))
         if view.share is not None:
+            as_shown.setdefault(_sorted(view), []).append(view.share)
             is_forward = view.first < view.second
             orders[not is_forward].append(view.share if is_forward else 1 - view.share)
     contests, pairs, turned, leanings = [], [], 0, []
@@ -167,7 +169,7 @@ def preferences(
         contests=tuple(contests),
         pairs=tuple(pairs),
         places=tuple(rank(contests, seed=seed)),
-        pace=first_shown([view.share for view in views if view.share is not None]),
+        pace=first_shown(as_shown.values()),
         length=correlation(ratios, leanings),
         n_turned=turned,
         n_unjudged=len(seen) - len(contests),
@@ -342,7 +344,8 @@ def _preference_parts(found: Preferences) -> list[str]:
     if pace is not None:
         first = (
             f"the answer shown first was preferred in {100 * pace.share:.0f} % "
-            f"({100 * pace.interval.low:.0f} to {100 * pace.interval.high:.0f}) of {pace.n} views"
+            f"({100 * pace.interval.low:.0f} to {100 * pace.interval.high:.0f}) of the views of "
+            f"{pace.n} pairs, each pair counted once"
         )
     return [
         aligned_table(head, rows),

@@ -17,7 +17,7 @@ from agents.judge import Answer
 from agents.script import Script
 from orbweave.errors import OrbweaveError, shown
 from orbweave.records import Design
-from ui.converse import RUN, TURNS, is_run, read_turns
+from ui.converse_folder import RUN, TURNS, is_run, read_turns
 from ui.design import is_design
 
 __all__ = ["read_answers"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from agents.diff import Piece, word_diff
 from orbweave.records import (
     Citation,
     Critique,
@@ -25,7 +26,6 @@ from orbweave.records import (
     Targets,
     Turn,
 )
-from ui.diff import Piece, word_diff
 from ui.template import environment
 
 __all__ = ["Segment", "marked", "render_report", "safe_link", "structure_in_words"]

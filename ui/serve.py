@@ -39,9 +39,9 @@ from orbweave.errors import (
     UsageError,
     shown,
 )
+from ui.serve_designer import Designer
 from ui.serve_forms import ChatForm, ImageForm
 from ui.serve_shelf import TEAM, Shelf
-from ui.serve_studio import Studio
 
 __all__ = ["Guard", "application", "serve"]
 
@@ -98,7 +98,7 @@ class Guard:
 
 def serve(
     shelf: Shelf,
-    studio: Studio,
+    designer: Designer,
     guard: Guard,
     port: int,
     on_start: Callable[[str], None],
@@ -107,7 +107,7 @@ def serve(
 
     Args:
         shelf: Models.
-        studio: Teams and pictures.
+        designer: Teams and pictures.
         guard: Where to listen and whom to let in.
         port: 0 takes a free one.
         on_start: Told the address once clients can connect.
@@ -126,7 +126,7 @@ def serve(
     name = f"[{guard.host}]" if ":" in guard.host else guard.host
     address = f"http://{name}:{listening.getsockname()[1]}/v1"
     config = uvicorn.Config(
-        application(shelf, studio, guard, on_start=lambda: on_start(address)),
+        application(shelf, designer, guard, on_start=lambda: on_start(address)),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -137,7 +137,7 @@ def serve(
 
 
 def application(
-    shelf: Shelf, studio: Studio, guard: Guard, on_start: Callable[[], None] = lambda: None
+    shelf: Shelf, designer: Designer, guard: Guard, on_start: Callable[[], None] = lambda: None
 ) -> FastAPI:
     """Return the web application."""
 
@@ -145,7 +145,7 @@ def application(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         on_start()
         yield
-        await studio.close()
+        await designer.close()
         await shelf.close()
 
     # Its pages of documentation would load scripts from elsewhere.
@@ -170,7 +170,7 @@ def application(
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(form: ChatForm, request: Request) -> Response:
         form.refuse_what_is_not_here()
-        pieces = _chat(form, shelf, studio, f"{request.base_url}{_PICTURES.lstrip('/')}")
+        pieces = _chat(form, shelf, designer, f"{request.base_url}{_PICTURES.lstrip('/')}")
         # The first piece decides between a reply and an error with a status of its own.
         first = await _unless_gone(request, anext(pieces))
         answer = _Answer(form)
@@ -180,17 +180,17 @@ def application(
 
     @app.post("/v1/images/generations", response_model=None)
     async def images(form: ImageForm, request: Request) -> Response:
-        files = await _unless_gone(request, studio.draw(form))
+        files = await _unless_gone(request, designer.draw(form))
         if form.response_format == "b64_json":
             data = [{"b64_json": base64.b64encode(f.read_bytes()).decode()} for f in files]
         else:
             base = f"{request.base_url}{_PICTURES.lstrip('/')}"
-            data = [{"url": f"{base}{studio.pictures.publish(f)}"} for f in files]
+            data = [{"url": f"{base}{designer.pictures.publish(f)}"} for f in files]
         return JSONResponse({"created": int(time.time()), "data": data})
 
     @app.get(_PICTURES + "{name}", response_model=None)
     def picture(name: str) -> Response:
-        file = studio.pictures.find(name)
+        file = designer.pictures.find(name)
         if file is None or not file.is_file():
             return _error(404, f"wanted the picture {shown(name)}, found none")
         return FileResponse(file, media_type="image/png")
@@ -199,11 +199,11 @@ def application(
 
 
 async def _chat(
-    form: ChatForm, shelf: Shelf, studio: Studio, pictures: str
+    form: ChatForm, shelf: Shelf, designer: Designer, pictures: str
 ) -> AsyncGenerator[str | Reply, None]:
     """Yield pieces of text and, last, the reply of a model or a team."""
     if form.model.startswith(TEAM):
-        async with aclosing(studio.talk(form, pictures)) as turns:
+        async with aclosing(designer.talk(form, pictures)) as turns:
             async for piece in turns:
                 yield piece
         return

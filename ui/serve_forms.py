@@ -69,7 +69,7 @@ class ChatForm(_Form):
     """The newer name of `max_tokens`."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 1.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    seed: int | None = None
+    seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
     stop: str | list[str] | None = None
     top_k: Annotated[int, Field(ge=-1)] = 0
     """As in vLLM; 0 and -1 keep all."""

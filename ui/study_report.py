@@ -6,20 +6,20 @@ write(found, folder)    # fills an empty folder; results.json comes last
 from __future__ import annotations
 
 import base64
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merging.synergy import Difference, Synergy, against_the_mean, points, verdict
+from merging.synergy import Difference, Synergy, against_the_mean, verdict
 from orbweave.files import write_text
-from training.evaluation import MEAN, POOLED
 from ui.duration import duration
+from ui.study_export import as_csv, document, tables
+from ui.study_figures import accuracy_figure, gain_figure, roomy, save_figure
 from ui.study_run import Found
-from ui.study_tables import Accuracy, Analysis, Gain, analyse
+from ui.study_tables import Analysis, Gain, analyse
+from ui.study_words import arc_in_words, share, summary, with_bounds
 from ui.template import environment
 
 if TYPE_CHECKING:
@@ -27,13 +27,9 @@ if TYPE_CHECKING:
 
     from merging.geometry import Geometry
 
-__all__ = ["RECORD", "Report", "Section", "document", "report_of", "summary", "write"]
+__all__ = ["RECORD", "Report", "Section", "report_of", "write"]
 
 RECORD = "results.json"
-_CROWDED = 24
-"""Merges from which on a figure that lists them has to grow."""
-_LISTED = 6
-"""Names told one by one in a sentence; of more only the number."""
 _BY_WORD = {"loglik": "likelihood of each option", "reply": "one-word reply"}
 
 
@@ -65,113 +61,15 @@ def write(found: Found, folder: Path) -> dict[str, Any]:
     analyses = [analyse(found, scoring) for scoring in found.results]
     report = report_of(found, analyses)
     for name, figure in report.figures.items():
-        _save(figure, folder / name)
-    for name, rows in _tables(found, analyses).items():
+        save_figure(figure, folder / name)
+    for name, rows in tables(found, analyses).items():
         if rows:
-            write_text(folder / f"{name}.csv", _csv(rows))
+            write_text(folder / f"{name}.csv", as_csv(rows))
     write_text(folder / "report.md", _rendered("study.md.j2", report, folder))
     write_text(folder / "report.html", _rendered("study.html.j2", report, folder))
     known = document(found, analyses)
     write_text(folder / RECORD, json.dumps(known, indent=1, ensure_ascii=False) + "\n")
     return known
-
-
-def summary(found: Found, analysis: Analysis) -> list[str]:
-    """Return what can and what cannot be claimed, as sentences."""
-    first = found.study.first
-    base = next(a for a in analysis.accuracies if (a.model, a.group) == (first, POOLED))
-    told = [f"{first} answers {_share(base)} of {base.n} questions right"]
-    pooled = [g for g in analysis.gains if g.group == POOLED]
-    own = [g for g in pooled if g.model in found.study.models]
-    merged = [g for g in pooled if g.model not in found.study.models]
-    for what, gains in (("models as they are", own), ("merges", merged)):
-        if gains:
-            told.append(f"{what} against {first}: {_claims(gains, len(analysis.gains))}")
-    rows = analysis.synergies
-    if rows:
-        better, worse = (sum(getattr(r, key) for r in rows) for key in ("is_gain", "is_loss"))
-        told.append(
-            f"of {len(rows)} different merges {better} can be claimed to be better than the better "
-            f"parent and {worse} to be worse; for {len(rows) - better - worse} neither can be "
-            f"claimed (interval and McNemar's test, Holm over {len(rows)})"
-        )
-        above = sum(r.excess_low > 0 for r in rows)
-        below = sum(r.excess_high < 0 for r in rows)
-        told.append(
-            f"against the mean of their parents, the paper's low bar, the intervals of {above} lie "
-            f"above and of {below} below; these are not corrected for there being {len(rows)}"
-        )
-    if analysis.choice is not None:
-        best = analysis.choice.best
-        told.append(
-            f"best merge on one half of the questions: {best.name}; on the other "
-            f"{len(analysis.choice.reporting)}: {verdict(best)}"
-        )
-    if analysis.arc is not None:
-        told.append(f"SLERP over LERP: {_arc_in_words(analysis)}")
-    elif rows:
-        told.append(
-            "SLERP and LERP are one model wherever both were asked for, so nothing can be said of "
-            "the arc"
-        )
-    return told
-
-
-def document(found: Found, analyses: Sequence[Analysis]) -> dict[str, Any]:
-    """Return all of it as JSON values, with every answer."""
-    from merging import geometry
-
-    return {
-        "schema_version": 1,
-        "study": found.study.model_dump(mode="json"),
-        "models": [each._asdict() for each in found.scored],
-        "questions": [question._asdict() for question in found.questions],
-        "n_known": found.n_known,
-        "n_sets": found.n_sets,
-        "seconds": found.seconds,
-        "scorings": {one.scoring: _scoring(found, one) for one in analyses},
-        "geometry": {
-            name: {
-                key: value
-                for key, value in geometry.document(one).items()
-                if key not in {"tensors", "by_layer"}
-            }
-            for name, one in found.geometries.items()
-        },
-    }
-
-
-def _scoring(found: Found, one: Analysis) -> dict[str, Any]:
-    results = found.results[one.scoring]
-    choice, clusters = one.choice, one.clusters
-    return {
-        "summary": summary(found, one),
-        "accuracies": [row._asdict() for row in one.accuracies],
-        "gains": [row._asdict() for row in one.gains],
-        "synergies": [
-            {**row.model_dump(mode="json"), "verdict": verdict(row)} for row in one.synergies
-        ],
-        "slerp_over_lerp": {name: row._asdict() for name, row in one.controls.items()},
-        "slerp_over_lerp_mean": one.arc and {"gain": one.arc[0], **one.arc[1]._asdict()},
-        "chosen": choice
-        and {
-            "best": choice.best.name,
-            "verdict": verdict(choice.best),
-            "choosing": [one.judged.questions[i] for i in choice.choosing],
-            "reporting": [one.judged.questions[i] for i in choice.reporting],
-        },
-        "correlations": one.correlations and one.correlations.document(),
-        "clusters": clusters
-        and {
-            "labels": dict(zip(clusters.names, clusters.labels, strict=True)),
-            "silhouette": clusters.silhouette,
-        },
-        "notes": list(one.notes),
-        "right": {
-            name: "".join("01"[right] for right in results.row(name).tolist())
-            for name in results.names
-        },
-    }
 
 
 # ---------------------------------------------------------------- what a reader sees
@@ -219,7 +117,7 @@ def _sections(found: Found, one: Analysis, figures: dict[str, Figure]) -> list[S
             ["Right answers in percent with 95 % Wilson intervals."],
             ["model", "strategy", *one.groups],
             _accuracy_rows(found, one),
-            draw("accuracy", "Accuracy of every model and merge", _accuracy_figure(one)),
+            draw("accuracy", "Accuracy of every model and merge", accuracy_figure(one)),
         )
     ]
     if found.geometries:
@@ -235,7 +133,7 @@ def _sections(found: Found, one: Analysis, figures: dict[str, Figure]) -> list[S
                 ],
                 ["model", "questions", "gain", "p", "p, Holm", "can be claimed"],
                 [_gain_row(gain, first) for gain in one.gains],
-                draw("gains", f"Gains over {first}", _gain_figure(one, first)),
+                draw("gains", f"Gains over {first}", gain_figure(one, first)),
             )
         )
     if one.synergies:
@@ -261,7 +159,7 @@ def _synergy_sections(found: Found, one: Analysis, by: str, draw: Any) -> list[S
                 *draw(
                     "expected-against-actual",
                     "Actual accuracy of each merge over the mean of its parents",
-                    _roomy(views.expected_against_actual(rows), n),
+                    roomy(views.expected_against_actual(rows), n),
                 ),
                 *draw(
                     "deviations",
@@ -275,7 +173,7 @@ def _synergy_sections(found: Found, one: Analysis, by: str, draw: Any) -> list[S
         sections.append(
             Section(
                 f"SLERP against LERP{by}",
-                [_arc_in_words(one)],
+                [arc_in_words(one)],
                 ["SLERP", "over LERP at the same place, points (95 %)", "p"],
                 [[name, _gain(d), f"{d.p_value:.2g}"] for name, d in one.controls.items()],
             )
@@ -309,7 +207,7 @@ def _synergy_sections(found: Found, one: Analysis, by: str, draw: Any) -> list[S
                 ["merge", "group"],
                 [[name, str(k + 1)] for name, k in zip(groups.names, groups.labels, strict=True)],
                 [
-                    *draw("clusters", "Groups", _roomy(pattern_views.cluster_map(groups), n)),
+                    *draw("clusters", "Groups", roomy(pattern_views.cluster_map(groups), n)),
                     *draw("density", "Density", pattern_views.density_map(groups)),
                     *draw("dendrogram", "Ward's tree", pattern_views.dendrogram_view(groups)),
                 ],
@@ -388,34 +286,11 @@ def _method(found: Found, analyses: Sequence[Analysis]) -> Section:
     )
 
 
-# ---------------------------------------------------------------- sentences and cells
-
-
-def _claims(gains: Sequence[Gain], n_comparisons: int) -> str:
-    """Return who is better, who is worse and of whom nothing can be said."""
-    parts = []
-    for claim, said in ((1, "better"), (-1, "worse"), (0, "no difference can be claimed for")):
-        own = [gain for gain in gains if gain.claim == claim]
-        if own:
-            listed = "; ".join(f"{g.model} {_points(g.gain, g.low, g.high)}" for g in own)
-            parts.append(f"{said} {listed if len(own) <= _LISTED else f'{len(own)} of them'}")
-    return f"{', '.join(parts)} (points, 95 %; Holm over {n_comparisons})"
-
-
-def _arc_in_words(one: Analysis) -> str:
-    assert one.arc is not None
-    mean, bounds = one.arc
-    claim = "no difference can be claimed"
-    if bounds.low > 0 or bounds.high < 0:
-        claim = "SLERP is better" if bounds.low > 0 else "SLERP is worse"
-    return (
-        f"{claim}: {_points(mean, *bounds)} points at the same t, mean over {len(one.controls)} "
-        "places where they are two models"
-    )
+# ---------------------------------------------------------------- cells
 
 
 def _accuracy_rows(found: Found, one: Analysis) -> list[list[str]]:
-    cells = {(a.model, a.group): _share(a) for a in one.accuracies}
+    cells = {(a.model, a.group): share(a) for a in one.accuracies}
     rows = []
     for each in found.scored:
         known = found.study.models.get(each.name)
@@ -427,7 +302,7 @@ def _accuracy_rows(found: Found, one: Analysis) -> list[list[str]]:
 
 def _gain_row(gain: Gain, first: str) -> list[str]:
     claim = {1: f"better than {first}", -1: f"worse than {first}", 0: "nothing"}[gain.claim]
-    bounds = _points(gain.gain, gain.low, gain.high)
+    bounds = with_bounds(gain.gain, gain.low, gain.high)
     return [gain.model, gain.group, bounds, f"{gain.p_value:.2g}", f"{gain.p_holm:.2g}", claim]
 
 
@@ -462,88 +337,11 @@ def _geometry_row(name: str, geometry: Geometry) -> list[str]:
     ]
 
 
-def _share(row: Accuracy) -> str:
-    return f"{100 * row.accuracy:.1f} % ({100 * row.low:.1f} to {100 * row.high:.1f})"
-
-
 def _gain(found: Difference) -> str:
-    return _points(found.gain, found.low, found.high)
-
-
-def _points(value: float, low: float, high: float) -> str:
-    return f"{points(value)} ({points(low)} to {points(high)})"
+    return with_bounds(found.gain, found.low, found.high)
 
 
 # ---------------------------------------------------------------- files
-
-
-def _tables(found: Found, analyses: Sequence[Analysis]) -> dict[str, list[dict[str, Any]]]:
-    """Return every table as rows of plain values, by the name of its CSV file."""
-
-    def rows(name: str) -> list[dict[str, Any]]:
-        return [
-            {"scoring": one.scoring, **row._asdict()}
-            for one in analyses
-            for row in getattr(one, name)
-        ]
-
-    return {
-        "models": [each._asdict() for each in found.scored],
-        "accuracy": rows("accuracies"),
-        "gains": rows("gains"),
-        "synergy": [
-            {"scoring": one.scoring, **_flat(row), "verdict": verdict(row)}
-            for one in analyses
-            for row in one.synergies
-        ],
-        "slerp-over-lerp": [
-            {"scoring": one.scoring, "slerp": name, **row._asdict()}
-            for one in analyses
-            for name, row in one.controls.items()
-        ],
-        "correlations": [row for one in analyses for row in _pairs_of_columns(one)],
-        "clusters": [
-            {"scoring": one.scoring, "merge": name, "group": label + 1}
-            for one in analyses
-            if one.clusters
-            for name, label in zip(one.clusters.names, one.clusters.labels, strict=True)
-        ],
-        "geometry": [
-            {"pair": name, **part._asdict(), "shares": json.dumps(part.shares)}
-            for name, geometry in found.geometries.items()
-            for part in (geometry.total, *geometry.by_part)
-        ],
-    }
-
-
-def _flat(row: Synergy) -> dict[str, Any]:
-    plain = row.model_dump(mode="json")
-    several = {key: " | ".join(map(str, plain[key])) for key in ("parents", "parent_accuracies")}
-    return {**plain, **several, "traits": json.dumps(plain["traits"])}
-
-
-def _pairs_of_columns(one: Analysis) -> Iterator[dict[str, Any]]:
-    known = one.correlations
-    for i, a in enumerate(known.columns if known else ()):
-        for j, b in enumerate(known.columns[:i] if known else ()):
-            assert known is not None
-            r, rank = float(known.pearson[i, j]), float(known.spearman[i, j])
-            yield {
-                "scoring": one.scoring,
-                "a": b,
-                "b": a,
-                "pearson": None if r != r else r,
-                "spearman": None if rank != rank else rank,
-                "n": known.n,
-            }
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _rendered(template: str, report: Report, folder: Path) -> str:
@@ -556,74 +354,3 @@ def _rendered(template: str, report: Report, folder: Path) -> str:
 
 def _data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-
-
-# ---------------------------------------------------------------- figures
-
-
-class Bar(NamedTuple):
-    """One mark with its interval, in percent or points."""
-
-    model: str
-    group: str
-    value: float
-    low: float
-    high: float
-
-
-def _accuracy_figure(one: Analysis) -> Figure:
-    bars = [_bar(row, row.accuracy) for row in one.accuracies if row.group != MEAN]
-    return _whiskers(bars, "right answers, %", None)
-
-
-def _gain_figure(one: Analysis, first: str) -> Figure:
-    return _whiskers([_bar(row, row.gain) for row in one.gains], f"points over {first}", 0.0)
-
-
-def _bar(row: Accuracy | Gain, value: float) -> Bar:
-    return Bar(row.model, row.group, 100 * value, 100 * row.low, 100 * row.high)
-
-
-def _whiskers(bars: Sequence[Bar], label: str, zero: float | None) -> Figure:
-    """Draw a panel per group of questions: a line per model, the best pooled one on top."""
-    from merging.synergy_views import COLOURS, in_our_style
-
-    @in_our_style
-    def draw() -> Figure:
-        from matplotlib.figure import Figure
-
-        groups = list(dict.fromkeys(bar.group for bar in bars))
-        order = [b.model for b in sorted(bars, key=lambda b: b.value) if b.group == groups[0]]
-        figure = Figure(
-            figsize=(3.0 + 2.4 * len(groups), 1.3 + 0.24 * len(order)), layout="constrained"
-        )
-        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-        for axes, group in zip(panels, groups, strict=True):
-            own = sorted((b for b in bars if b.group == group), key=lambda b: order.index(b.model))
-            if zero is not None:
-                axes.axvline(zero, color="black", linewidth=1)
-            arms = [[max(0, b.value - b.low) for b in own], [max(0, b.high - b.value) for b in own]]
-            look: Any = {"fmt": "o", "color": COLOURS["blue"], "markersize": 5, "capsize": 2.5}
-            axes.errorbar([b.value for b in own], range(len(own)), xerr=arms, **look)
-            axes.set(title=group, xlabel=label, ylim=(-0.6, len(order) - 0.4))
-            axes.grid(axis="x", color="0.9")
-            axes.set_axisbelow(True)
-        panels[0].set_yticks(range(len(order)), order)
-        return figure
-
-    return draw()
-
-
-def _roomy(figure: Figure, n: int) -> Figure:
-    """Return a figure large enough for the list of n merges beside it, in like proportions."""
-    width, height = figure.get_size_inches()
-    if n > _CROWDED:
-        tall = max(height, 0.165 * n + 1.4)
-        figure.set_size_inches(max(width, 0.8 * tall), tall)
-    return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    from merging.synergy_views import save
-
-    save(figure, path)

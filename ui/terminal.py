@@ -28,6 +28,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from agents.diff import word_diff
 from agents.events import (
     Critiqued,
     Event,
@@ -41,7 +42,6 @@ from agents.events import (
     TurnStarted,
 )
 from orbweave.records import Brief, Citation, Measurement, Targets, Turn
-from ui.diff import word_diff
 
 __all__ = ["TerminalView", "plain"]
 
@@ -318,7 +318,8 @@ def _diff(before: str, now: str) -> Text:
     text = Text()
     for piece in word_diff(plain(before), plain(now)):
         sign, style = DIFF_STYLES[piece.change]
-        shown = f"[{sign}{piece.text}{sign}]" if sign else piece.text
+        words = piece.text.strip()
+        shown = f"[{sign}{words}{sign}]" if sign else words
         text.append(shown, style).append(" ")
     text.rstrip()
     return text

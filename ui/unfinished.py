@@ -5,6 +5,7 @@
         state.json       the conversation, written after every step
         recording.jsonl  everything that was heard, with its time
         images/          the pictures so far
+        .lock            held by the process that works there
 
 It becomes the folder NAME when the design is done. One in which nobody has said anything yet is
 not kept.
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from orbweave.errors import OutputError, UsageError, shown
 from orbweave.files import build_folder, check_output, write_text
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Unfinished"]
 
 ENDING = ".unfinished"
+LOCK_FILE = ".lock"
 ORDER_FILE = "order.json"
 STATE_FILE = "state.json"
 """As `agents.state.STATE_FILE`, which takes long to import."""
@@ -103,27 +107,53 @@ class Unfinished:
         On any exception it stays, if a state was kept in it, and goes otherwise.
 
         Raises:
-            OutputError: the target exists and `force` is off, or the disk refused.
+            OutputError: the target exists and `force` is off, another process works there, or
+                the disk refused.
         """
-        try:
-            if self.state is None:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                order = {"target": self.target.name, "asked": dict(self.asked)}
-                write_text(self.folder / ORDER_FILE, json.dumps(order, indent=2) + "\n")
-            yield self.folder
-            with build_folder(self.target, force=force) as whole:
-                shutil.copytree(self.folder, whole, dirs_exist_ok=True)
-                (whole / ORDER_FILE).unlink()
-        except BaseException:
-            if not self.is_kept:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with _held(self.folder):
+            try:
+                if self.state is None:
+                    _empty(self.folder)
+                    order = {"target": self.target.name, "asked": dict(self.asked)}
+                    write_text(self.folder / ORDER_FILE, json.dumps(order, indent=2) + "\n")
+                yield self.folder
+                with build_folder(self.target, force=force) as whole:
+                    ours = shutil.ignore_patterns(LOCK_FILE, ORDER_FILE)
+                    shutil.copytree(self.folder, whole, ignore=ours, dirs_exist_ok=True)
+            except BaseException:
+                if not self.is_kept:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                raise
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def is_kept(self) -> bool:
         """Whether there is something to go on with."""
         return (self.folder / STATE_FILE).is_file()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make a folder if need be and hold it; a process that is killed lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        held = FileLock(folder / LOCK_FILE).acquire(timeout=0)
+    except Timeout as err:
+        raise OutputError(
+            f"wanted to work in {folder}, another process does; wait for it, "
+            "or choose another --out"
+        ) from err
+    with held:
+        yield
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a killed process left in a folder that is held."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
 
 
 def _read_order(path: Path) -> dict[str, Any]:

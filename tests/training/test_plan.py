@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from training.machine import machine_speed
@@ -21,7 +23,8 @@ CONFIG = {
 def prepared(rows: int, tokens: int, **settings) -> PreparedStage:
     stage = Stage(method="sft", data={"qa": 1.0}, learning_rate=1e-4, **settings)
     learnt = [Encoded([1] * (tokens // rows), [1] * (tokens // rows))] * rows
-    return PreparedStage("Instruct-SFT", stage, learnt, [], {"qa": rows}, 0, tokens, "")
+    longest = tokens // rows
+    return PreparedStage("Instruct-SFT", stage, learnt, [], {"qa": rows}, 0, tokens, longest, "")
 
 
 def planned(stage: PreparedStage, **more) -> StagePlan:
@@ -56,6 +59,67 @@ def test_a_busy_machine_is_said_to_be_one():
     assert quiet[-1] == f"in all about {hours * 60:.0f} min on this machine if it does nothing else"
     told = f"other work leaves 25% of it now: about {hours * 4 * 60:.0f} min like this"
     assert busy[-1] == told
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A tiny Llama, as wide for its hidden units as SmolLM2-135M is."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3}
+    config = LlamaConfig(
+        hidden_size=144, intermediate_size=384, num_hidden_layers=2, vocab_size=64, **heads
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def kept_bytes(model, n: int, *, bf16: bool) -> int:
+    """Bytes of all tensors autograd keeps in one pass over n tokens."""
+    import torch
+
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    arithmetic = torch.autocast("cpu", torch.bfloat16, enabled=bf16)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), arithmetic:
+        model.get_decoder()(input_ids=torch.ones(1, n, dtype=torch.long), use_cache=False)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("lora", [LoraSettings(rank=2), None])
+def test_a_token_takes_the_memory_that_training_keeps_of_it(llama, lora, bf16):
+    from training.stages import StageJob, _load
+
+    stage = Stage(method="sft", data={"qa": 1.0}, learning_rate=1e-4, batch=1, packing=False)
+    model = _load(StageJob(llama, None, lora, stage, [], [], None, llama, seed=0)).train()
+    model = model.get_base_model() if lora else model
+    counted = kept_bytes(model, 200, bf16=bf16) - kept_bytes(model, 100, bf16=bf16)
+    recipe = Recipe(name="a", model="base", stages=(stage,), adapter=lora)
+    config = model.config.to_dict()
+    rows = (prepared(1, n, batch=1, packing=False) for n in (100, 200))
+    shorter, longer = plan_stages(list(rows), recipe, config, 1_000, 1e9, bf16=bf16)
+    assert (longer.memory_gb - shorter.memory_gb) * 1e9 == pytest.approx(counted, rel=0.1)
+
+
+def test_the_longest_row_decides_on_the_memory_and_checkpointing_saves_most_of_it():
+    stage = prepared(10, 5_000, batch=8, max_length=2_000, packing=False)
+    wide = dataclasses.replace(stage, longest=1_900)
+    assert planned(wide).memory_gb > planned(stage).memory_gb
+    assert planned(dataclasses.replace(stage, longest=9_000)) == planned(
+        dataclasses.replace(stage, longest=2_000)
+    )
+    recipe = Recipe(name="a", model="base", stages=(stage.stage,), gradient_checkpointing=True)
+    big = CONFIG | {"num_hidden_layers": 32, "hidden_size": 4_096, "intermediate_size": 14_336}
+    (thrifty,) = plan_stages([wide], recipe, big, 1_000, 1e9)
+    plain = recipe.model_copy(update={"gradient_checkpointing": False})
+    assert plan_stages([wide], plain, big, 1_000, 1e9)[0].memory_gb > 8 * thrifty.memory_gb
 
 
 def test_the_speed_of_this_machine_is_measured():

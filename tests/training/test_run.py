@@ -109,7 +109,12 @@ def test_a_finished_stage_is_kept_and_a_changed_one_is_made_anew(whole_run, tiny
     assert all(r.was_kept for r in run(one, out))
     changed = one.stages[1].model_copy(update={"learning_rate": 2e-2})
     two = one.model_copy(update={"stages": (one.stages[0], changed)})
-    assert [r.was_kept for r in run(two, out)] == [True, False]
+    told: list[tuple[int, int, str]] = []
+    kept, made = run(two, out, on_step=lambda *each: told.append(each))
+    assert (kept.was_kept, made.was_kept) == (True, False)
+    steps = made.figures["steps"]
+    assert [done for done, _, _ in told] == list(range(steps + 1))
+    assert told[-1] == (steps, steps, f"Instruct-CPT-SFT, step {steps} of {steps}")
     run(one, out)  # as it was, for the tests after this one
 
 

@@ -97,6 +97,23 @@ def test_an_interrupt_in_any_phase_leaves_nothing_behind(tmp_path, phase, by):
     _assert_group_is_gone(process.pid)
 
 
+@pytest.mark.parametrize("phase", ["import", "talk"])
+def test_what_a_shell_started_in_the_background_is_ended_by_sigterm(tmp_path, phase):
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]  # as `command &` in a script does
+    args = [*ignoring, sys.executable, "-c", SLOW_PARTS, phase, "design", "silk", "--out", "d"]
+    with _start(args, tmp_path) as process:
+        assert process.stdout is not None
+        while "reached" not in (line := process.stdout.readline()):
+            assert line, process.stderr and process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert err == "orbweave: interrupted; nothing half made was kept\n"
+    assert list(tmp_path.iterdir()) == []
+    _assert_group_is_gone(process.pid)
+
+
 @pytest.mark.slow
 def test_an_interrupt_while_the_real_model_loads(tmp_path):
     args = [*ORBWEAVE, "design", "silk", "--out", "d", "--json", "--structure", "none"]

@@ -17,7 +17,8 @@ from agents.script import Script, list_scripts
 from agents.transcript import SpokenTurn
 from orbweave.errors import ConceptError, ModelError, OutputError, UsageError
 from ui.cli import run
-from ui.converse import Drawing, Plan, converse, document, file_stem, prompt_in, read_turns
+from ui.converse import Drawing, Plan, converse, document, prompt_in
+from ui.converse_folder import file_stem, read_turns
 from ui.rendering import RenderSettings
 
 ROOT = Path(__file__).parents[2]

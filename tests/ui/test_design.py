@@ -13,7 +13,7 @@ from agents.roles import load_team
 from imagegen.measure import measure
 from orbweave.errors import EngineError, OutputError, UsageError
 from orbweave.records import Brief, Design
-from ui.design import Order, Workshop, design, models_of
+from ui.design import Order, Workshop, design, models_of, team_with
 from ui.rendering import RenderSettings
 
 
@@ -115,6 +115,19 @@ def test_one_model_for_all_replaces_every_speakers_own():
     team = load_team()
     assert models_of(team, "other") == ["other"]
     assert models_of(team, None) == ["generalist"]
+
+
+@pytest.mark.parametrize(
+    ("model", "knows"),
+    [
+        ("generalist", True), ("http://localhost:8000/v1#generalist", True), ("base", False),
+        ("http://localhost:8000/v1#llama", False), ("https://example.org/generalist#base", False),
+    ],
+)  # fmt: skip
+def test_a_trained_model_is_shown_no_examples_wherever_it_runs(model, knows):
+    team = team_with(load_team(), model)
+    assert team.models == (model,)
+    assert (team == team.without_examples()) is knows
 
 
 def test_engines_are_closed_after_a_failure(tmp_path, order, shop):

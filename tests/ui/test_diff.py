@@ -1,4 +1,4 @@
-"""What changed between two prompt versions, alone and in the views."""
+"""What changed between two prompt versions, as the views show it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,11 @@ from pathlib import Path
 
 from agents.events import Prompted
 from orbweave.records import Design, ImagePrompt
-from ui.diff import Piece, word_diff
 from ui.report import render_report
 from ui.terminal import TerminalView
 
 OLD = "Thick golden lines cross a dark sheet."
 NEW = "Thin golden lines cross a dark, wet sheet."
-
-
-def test_removed_words_stand_before_those_that_took_their_place() -> None:
-    assert word_diff(OLD, NEW) == (
-        Piece("Thick", "removed"),
-        Piece("Thin", "added"),
-        Piece("golden lines cross a", "same"),
-        Piece("dark", "removed"),
-        Piece("dark, wet", "added"),
-        Piece("sheet.", "same"),
-    )
-
-
-def test_kept_and_added_words_make_up_the_new_text_and_kept_and_removed_the_old() -> None:
-    pieces = word_diff(OLD, NEW)
-    assert " ".join(p.text for p in pieces if p.change != "removed") == NEW
-    assert " ".join(p.text for p in pieces if p.change != "added") == OLD
-
-
-def test_a_new_text_is_all_added_and_the_same_one_all_same() -> None:
-    assert word_diff("", "a b") == (Piece("a b", "added"),)
-    assert word_diff("a b", "a  b") == (Piece("a b", "same"),)
 
 
 def test_the_terminal_shows_what_a_revision_changed() -> None:

@@ -12,7 +12,6 @@ from PIL.PngImagePlugin import PngInfo
 from tests.imagegen.tiny_models import build
 from ui.cli import run
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 RECIPE = """
 kind: image-lora
 name: inkwash

@@ -34,8 +34,8 @@ from imagegen.png import read_note
 from orbweave.errors import EngineError, OutputError, UsageError
 from ui.design import Workshop
 from ui.serve import Guard, application, serve
+from ui.serve_designer import Designer
 from ui.serve_shelf import Shelf
-from ui.serve_studio import Studio
 
 ROOT = Path(__file__).parents[2]
 HI: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is silk?"}]
@@ -49,10 +49,10 @@ class Server:
         self.engine = FakeEngine(self.reply, model="fake")
         self.text = "A thread of protein."
         self.shelf = Shelf(self.open, **shelf)
-        self.studio = Studio(shop, self.shelf, hashed_words, out)
+        self.designer = Designer(shop, self.shelf, hashed_words, out)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
-        app = application(self.shelf, self.studio, Guard("127.0.0.1", token))
+        app = application(self.shelf, self.designer, Guard("127.0.0.1", token))
         config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         sockets = {"sockets": [self._listening]}
@@ -218,6 +218,8 @@ def test_a_begun_reply_is_continued_and_not_repeated(server: Server) -> None:
         ({"logprobs": True}, "got logprobs"),
         ({"n": 2}, "n: "),
         ({"temperature": -1}, "temperature: "),
+        ({"seed": 2**63}, "seed: "),
+        ({"seed": -(10**30)}, "seed: "),
         ({"messages": []}, "messages: "),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "wanted roles"),
         ({"messages": [{"role": "system", "content": "x"}], "model": "team:default"}, "a concept"),
@@ -276,7 +278,7 @@ def test_a_reachable_host_needs_a_token() -> None:
 def test_a_taken_port_is_told(server: Server) -> None:
     port = int(server.address.split(":")[2].split("/")[0])
     with pytest.raises(OutputError, match="choose another --port"):
-        serve(server.shelf, server.studio, Guard("127.0.0.1"), port, lambda address: None)
+        serve(server.shelf, server.designer, Guard("127.0.0.1"), port, lambda address: None)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -308,7 +310,7 @@ def test_a_team_streams_its_turns_and_ends_with_prompt_and_picture(server: Serve
     assert address.startswith(server.address)
     png = server.client().get(address, cast_to=bytes)
     assert png.startswith(b"\x89PNG")
-    folders = list((server.studio.out).iterdir())
+    folders = list((server.designer.out).iterdir())
     assert [(folder / "design.json").is_file() for folder in folders] == [True]
 
 
@@ -323,7 +325,7 @@ def test_a_client_that_leaves_a_team_stops_it_and_nothing_is_left(server: Server
     given = server.engine.words_given
     time.sleep(0.3)
     assert 0 < server.engine.words_given == given < 5_000
-    assert list(server.studio.out.iterdir()) == []
+    assert list(server.designer.out.iterdir()) == []
 
 
 def test_pictures_come_as_data_with_their_settings(server: Server, tmp_path: Path) -> None:
@@ -429,7 +431,7 @@ def test_embedded_models_team_and_pictures(tmp_path: Path) -> None:
     shop = workshop(lambda text: None, embed)
     server = Server(tmp_path / "served", shop)
     server.shelf._open_engine = Engines().open
-    server.studio.embed = embed
+    server.designer.embed = embed
     try:
         client = server.client().with_options(timeout=800)
         france: Any = [{"role": "user", "content": "What is the capital of France?"}]

@@ -20,9 +20,9 @@ from training.benchmark import load_benchmark
 from training.evaluation import evaluate
 from ui.commands.study import study
 from ui.study import load_study, matrix, shipped_studies
-from ui.study_report import summary
 from ui.study_run import Found, Scored, run
 from ui.study_tables import analyse
+from ui.study_words import summary
 from ui.sweep import LoglikBench
 
 LETTERS = "abcdefghijklmnop"

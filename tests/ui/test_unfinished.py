@@ -22,7 +22,7 @@ from agents.state import read_state, write_state
 from agents.steering import reroll
 from agents.team import converse
 from imagegen.measure import measure
-from orbweave.errors import Cancelled, EngineError
+from orbweave.errors import Cancelled, EngineError, OutputError
 from orbweave.records import Brief, Design
 from ui.cli import run
 from ui.rendering import RenderSettings
@@ -117,6 +117,22 @@ def test_a_design_broken_off_goes_on_to_the_one_it_would_have_been(shop, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "whole"]
 
 
+def test_its_timings_are_of_all_runs(shop, tmp_path):
+    shop(_failing_at(1))
+    assert run([*ARGUMENTS, "d"]) == 1
+    path = tmp_path / "d.unfinished" / "state.json"
+    state = read_state(path)
+    before = state.timings_s
+    assert set(before) >= {"facts", "language model", "rendering", "conversation and pictures"}
+    assert before["conversation and pictures"] > 0  # which had not ended
+    write_state(state.model_copy(update={"timings_s": before | {"rendering": 100.0}}), path)
+    shop(_answer)
+    assert run(["design", "--resume", "d", "--quiet"]) == 0
+    after = Design.model_validate_json((tmp_path / "d" / "design.json").read_text()).timings_s
+    assert 100.0 < after["rendering"] < 160.0
+    assert all(after[phase] >= seconds for phase, seconds in before.items())
+
+
 def test_the_folder_it_is_to_become_names_it_too(shop, tmp_path):
     shop(_failing_at(1))
     assert run([*ARGUMENTS, "d"]) == 1
@@ -151,6 +167,27 @@ def test_a_new_design_does_not_run_over_an_unfinished_one_unless_forced(shop, tm
     assert "an unfinished design is in d.unfinished; go on with --resume" in capsys.readouterr().err
     assert run([*ARGUMENTS, "d", "--force"]) == 0
     assert not (tmp_path / "d.unfinished").exists()
+
+
+def test_of_two_that_begin_in_one_folder_the_second_is_refused_and_harms_nothing(tmp_path):
+    first, second = (Unfinished.begin(tmp_path / "d", {}) for _ in range(2))
+    with first.working() as folder:
+        (folder / "early").write_text("before anybody has spoken")
+        with pytest.raises(OutputError, match="another process does; wait for it, or choose"):
+            with second.working():
+                pytest.fail("the block must not run")
+        assert {path.name for path in folder.iterdir()} == {".lock", "order.json", "early"}
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["early"]
+
+
+def test_what_a_process_killed_before_anybody_spoke_left_is_cleared_away(tmp_path):
+    folder = tmp_path / "d.unfinished"
+    (folder / "images").mkdir(parents=True)
+    for name in (".lock", "order.json", "recording.jsonl", "images/v0.png"):
+        (folder / name).write_text("left")
+    with Unfinished.begin(tmp_path / "d", {}).working() as again:
+        assert sorted(path.name for path in again.iterdir()) == [".lock", "order.json"]
 
 
 def test_one_in_which_nobody_has_spoken_is_not_kept(shop, tmp_path):

@@ -36,6 +36,7 @@ def application(*, debug: bool = False) -> typer.Typer:
         distill,
         env,
         evaluate,
+        follow,
         homogenise,
         ingest,
         jobs,
@@ -69,6 +70,7 @@ def application(*, debug: bool = False) -> typer.Typer:
     app.command("render", cls=TextCommand)(render.render)
     app.command("reproduce")(reproduce.reproduce)
     app.command("measure")(measure.measure)
+    app.command("follow")(follow.follow)
     app.command("relief")(relief.relief)
     app.command("homogenise")(homogenise.homogenise)
     app.command("ingest")(ingest.ingest)

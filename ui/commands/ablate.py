@@ -35,17 +35,7 @@ def ablate(
             help="Share of the places where extraction may fail at which it does, up to 1."
         ),
     ] = 0.15,
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            metavar="NAME|FILE",
-            help="A shipped set or a JSONL file of questions; may be repeated "
-            "[default: the shipped domain sets].",
-            show_default=False,
-        ),
-    ] = None,
+    benchmark: options.Benchmarks = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=100, help="Trainings of each kind, seeds counted upwards.")
     ] = 3,
@@ -55,10 +45,7 @@ def ablate(
             min=1, help="Optimiser steps of a stage at most, for a quick look.", show_default=False
         ),
     ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(help="Stop after this stage: cpt, sft, dpo or orpo.", show_default=False),
-    ] = None,
+    stage: options.Stage = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -166,9 +153,8 @@ def _plan(
         prepared = prepare(recipe, material, tokenizer, mixtures)
     config = json.loads((model / "config.json").read_text("utf-8"))
     speed = machine_speed()
-    plans = plan_stages(
-        prepared, recipe, config, count_parameters(weight_files(model)), speed.flops
-    )
+    weights = count_parameters(weight_files(model))
+    plans = plan_stages(prepared, recipe, config, weights, speed.flops, bf16=speed.bf16)
     if stage is not None:
         plans = plans[: [one.method for one in plans].index(stage) + 1]
     for line in plan_table(plans, speed.share):

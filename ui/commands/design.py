@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,6 +71,15 @@ def design(
     team: Annotated[
         str, typer.Option(help="Who talks: a shipped team, for instance experts, or a YAML file.")
     ] = "default",
+    facts: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="CORPUS",
+            help="Facts of your own beside the shipped ones: a folder made by orbweave ingest, or "
+            "a JSONL file of facts; may be given more than once.",
+            show_default=False,
+        ),
+    ] = None,
     image_model: options.ImageModel = "loom",
     resume: Annotated[
         Path | None,
@@ -89,6 +98,7 @@ def design(
 
     Example: orbweave design "a filter membrane that combines spider silk and leaf veins"
     """
+    from agents.corpora import read_corpora
     from agents.embedding import MiniLM
     from agents.roles import load_team
     from orbweave.logbook import logged
@@ -119,11 +129,13 @@ def design(
     if model is not None:
         ModelRef.parse(model)
     speakers = load_team(Path(team) if team.endswith((".yaml", ".yml")) else team)
+    corpora = [path.absolute() for path in facts or ()]
+    read_corpora(corpora)  # checked before the long part
     embed = MiniLM()
     order = Order(brief, rounds, images, settings, model, chooser_for(structure, embed))
     target = out or default_folder(PARENT, brief.concept, seed)
     if dry_run:
-        _plan(order, target, structure, answer)
+        _plan(order, target, structure, corpora, answer)
         return
     asked = {
         "images": images,
@@ -132,6 +144,7 @@ def design(
         if structure in ("auto", "none")
         else str(Path(structure).absolute()),
         "settings": asdict(settings),
+        "facts": [str(path) for path in corpora],
     }
     work = Unfinished.begin(target, asked, force=force)
     with logged("design", brief.concept, target) as entry:
@@ -197,7 +210,9 @@ def _order(work: Unfinished, embed: Embed) -> Order:
         ) from err
 
 
-def _plan(order: Order, target: Path, structure: str, answer: Answer) -> None:
+def _plan(
+    order: Order, target: Path, structure: str, corpora: Sequence[Path], answer: Answer
+) -> None:
     """Say what a run would do, after all checks that need no model."""
     plan: dict[str, Any] = {
         "brief": order.brief.model_dump(mode="json"),
@@ -206,6 +221,7 @@ def _plan(order: Order, target: Path, structure: str, answer: Answer) -> None:
         "model": order.model,
         "image_model": order.settings.model,
         "structure": structure,
+        "facts": [str(path) for path in corpora],
         "out": str(target),
     }
     for name, value in plan.items():
@@ -266,8 +282,10 @@ def _made(
     from ui.design import workshop
     from ui.progress import both, told_to
 
+    corpora = [Path(path) for path in work.asked.get("facts", ())]
+
     def run(note: Callable[[str], None], on_event: Callable[[Event], None]) -> Design:
-        shop = workshop(note, embed, team)
+        shop = workshop(note, embed, team, corpora)
         return make(order, work.target, shop, on_event=on_event, force=force, unfinished=work)
 
     told = told_to(entry.report)

@@ -41,17 +41,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--benchmark",
-            "-b",
-            metavar="NAME|FILE",
-            help="A shipped set or a JSONL file of questions; may be repeated "
-            "[default: the shipped domain sets].",
-            show_default=False,
-        ),
-    ] = None,
+    benchmark: options.Benchmarks = None,
     scoring: Annotated[
         str,
         typer.Option(
@@ -81,7 +71,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Questions at a time.")] = 16,
+    batch: options.Batch = 16,
     force: options.Force = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

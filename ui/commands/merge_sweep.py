@@ -44,16 +44,7 @@ def sweep(
     profiles: Annotated[
         str, typer.Option(help="How t goes with depth: some of constant, paper and linear.")
     ] = "constant",
-    benchmark: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--benchmark",
-            metavar="NAME|FILE",
-            help="A shipped set or a JSONL file of questions; may be repeated "
-            "[default: the shipped domain sets].",
-            show_default=False,
-        ),
-    ] = None,
+    benchmark: options.Benchmarks = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -74,7 +65,7 @@ def sweep(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Splits the questions and draws intervals.")
     ] = 0,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Questions at a time.")] = 16,
+    batch: options.Batch = 16,
     force: options.Force = False,
     plan: Annotated[
         bool,

@@ -10,6 +10,8 @@ import typer
 from orbweave.records import RenderRequest
 
 __all__ = [
+    "Batch",
+    "Benchmarks",
     "Debug",
     "DryRun",
     "Force",
@@ -23,6 +25,7 @@ __all__ = [
     "Scheduler",
     "Seed",
     "Size",
+    "Stage",
     "Steps",
     "Strength",
     "StructureSource",
@@ -111,4 +114,22 @@ Negative = Annotated[str, typer.Option("--negative", help="What the picture shou
 ImageModel = Annotated[
     str,
     typer.Option(help="Image model: a catalogue name, a diffusers folder or org/name."),
+]
+Benchmarks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--benchmark",
+        "-b",
+        metavar="NAME|FILE",
+        help="A shipped set or a JSONL file of questions; may be repeated "
+        "[default: the shipped domain sets].",
+        show_default=False,
+    ),
+]
+Batch = Annotated[int, typer.Option("--batch", min=1, max=1024, help="Questions at a time.")]
+Stage = Annotated[
+    str | None,
+    typer.Option(
+        "--stage", help="Stop after this stage: cpt, sft, dpo or orpo.", show_default=False
+    ),
 ]

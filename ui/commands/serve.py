@@ -56,8 +56,8 @@ def serve(
     from ui.design import workshop
     from ui.serve import Guard
     from ui.serve import serve as run
+    from ui.serve_designer import Designer
     from ui.serve_shelf import Shelf
-    from ui.serve_studio import Studio
 
     answer = Answer(as_json=as_json, quiet=quiet)
     guard = Guard(host, _token(auth_token_env))
@@ -77,7 +77,7 @@ def serve(
         )
         sys.stdout.flush()
 
-    run(shelf, Studio(shop, shelf, embed, out), guard, port, started)
+    run(shelf, Designer(shop, shelf, embed, out), guard, port, started)
 
 
 def _token(variable: str | None) -> str | None:

@@ -36,7 +36,7 @@ def study(
             show_default=False,
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Questions at a time.")] = 16,
+    batch: options.Batch = 16,
     force: options.Force = False,
     plan: Annotated[
         bool,

@@ -29,10 +29,7 @@ def train(
         typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe by name."),
     ],
     out: options.Out = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(help="Stop after this stage: cpt, sft, dpo or orpo.", show_default=False),
-    ] = None,
+    stage: options.Stage = None,
     plan: Annotated[
         bool, typer.Option("--plan", "--dry-run", help="Print tokens, steps, time and memory.")
     ] = False,
@@ -96,7 +93,7 @@ def _plan(recipe: Recipe, answer: Answer, stage: str | None, processes: int) -> 
     config = json.loads((model / "config.json").read_text("utf-8"))
     weights = count_parameters(weight_files(model))
     speed = machine_speed(processes)
-    plans = plan_stages(prepared, recipe, config, weights, speed.flops, processes)
+    plans = plan_stages(prepared, recipe, config, weights, speed.flops, processes, bf16=speed.bf16)
     if stage is not None:
         plans = plans[: [one.method for one in plans].index(stage) + 1]
     for line in plan_table(plans, speed.share):
@@ -161,6 +158,7 @@ def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
             last=stage,
             shows_progress=not answer.is_terse,
             on_progress=both(answer.note, entry.note) if entry else lambda _: None,
+            on_step=entry.report if entry else lambda done, total, note: None,
         )
     if not speaks:
         return

@@ -34,6 +34,10 @@ def ui(
             show_default=False,
         ),
     ] = None,
+    mcp: Annotated[
+        bool,
+        typer.Option("--mcp", help="Offer the endpoints of docs/api.md to MCP clients too."),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, max=16, help="Designs made at the same time.")] = 1,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -50,7 +54,7 @@ def ui(
     from ui.studio.desk import Desk
     from ui.studio.gate import LOOPBACK, read_auth
     from ui.studio.models import open_models
-    from ui.studio.serve import serve, usual_data
+    from ui.studio.serve import MCP_PATH, serve, usual_data
 
     passwords = {} if auth is None else read_auth(auth)
     folder = (data or usual_data()).expanduser().absolute()
@@ -59,7 +63,10 @@ def ui(
     if host not in LOOPBACK and not passwords:
         answer.note(f"everybody who reaches {address} may design here; --auth asks for a password")
     plan: dict[str, Any] = {"address": address, "data": str(folder), "workers": workers}
+    if mcp:
+        plan["mcp"] = f"{address}{MCP_PATH}"
+        answer.note(f"MCP clients are answered at {plan['mcp']}")
     answer.end(plan, f"the studio is at {address}; designs are kept in {folder}")
     if not dry_run:
         serve(Desk(folder, open_models, n_workers=workers), host=host, port=port,
-              passwords=passwords)  # fmt: skip
+              passwords=passwords, speaks_mcp=mcp)  # fmt: skip

@@ -15,11 +15,17 @@ if TYPE_CHECKING:
 __all__ = ["build_app"]
 
 ASSETS = Path(__file__).with_name("assets")
+SCRIPTS = ("studio.js", "rooms.js")
 MAX_UPLOAD = "20mb"
 
 
-def build_app(desk: Desk) -> FastAPI:
-    """Return the ASGI application of a desk; importing Gradio takes seconds."""
+def build_app(desk: Desk, *, speaks_mcp: bool = False) -> FastAPI:
+    """Return the ASGI application of a desk; importing Gradio takes seconds.
+
+    Args:
+        desk: What is served.
+        speaks_mcp: Offer the endpoints of `ui.studio.api` over the Model Context Protocol too.
+    """
     # Read by Gradio: nothing is reported to anybody, and no statistics are made of every click.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
@@ -27,6 +33,8 @@ def build_app(desk: Desk) -> FastAPI:
     from fastapi import FastAPI
     from gradio.components.navbar import Navbar
 
+    from ui.studio.api import hide_others, offer
+    from ui.studio.corridor import hang_rooms
     from ui.studio.downloads import DOWNLOADS, sender
     from ui.studio.pages import PAGES
     from ui.studio.questions import QUESTIONS, answerer
@@ -35,15 +43,18 @@ def build_app(desk: Desk) -> FastAPI:
     first, *others = PAGES
     with gr.Blocks(title="Orbweave", analytics_enabled=False) as blocks:
         Navbar(main_page_name=first.TITLE)
+        offer(desk)  # first: no function of a page may take one of their names
         first.build(desk)
     for page in others:
         with blocks.route(page.TITLE, page.PATH):
             Navbar(main_page_name=first.TITLE)
             page.build(desk)
+    hide_others(blocks)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_route(DOWNLOADS, sender(desk))
     app.add_route(QUESTIONS, answerer(desk), methods=["POST"])
-    script = (ASSETS / "studio.js").read_text("utf-8")
+    hang_rooms(app, desk)
+    script = "".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS)
     with warnings.catch_warnings():
         # Gradio warns that it will not render pages on the server, as it was told not to.
         warnings.filterwarnings("ignore", "SSR mode is not supported")
@@ -59,7 +70,9 @@ def build_app(desk: Desk) -> FastAPI:
             max_file_size=MAX_UPLOAD,
             ssr_mode=False,
             enable_monitoring=False,
-            mcp_server=False,
+            mcp_server=speaks_mcp,
             allowed_paths=[],  # pictures and archives go through `downloads`, owner by owner
         )
+    if speaks_mcp and blocks.mcp_server_obj is None:
+        raise RuntimeError(f"wanted to answer MCP, Gradio could not: {blocks.mcp_error}")
     return mounted

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from agents.steering import edit, inject, reroll
-from orbweave.errors import OrbweaveError, UsageError
+from agents.steering import choose, edit, inject, reroll
+from orbweave.errors import OrbweaveError, UsageError, shown
 from orbweave.records import Record
+from ui.studio.beside import shown_beside
 from ui.studio.desk import Desk
+from ui.studio.order import MAX_IMAGES, models
 from ui.studio.sitting import Sitting
-from ui.studio.table import Seat, shown_table, welcome
+from ui.studio.table import Relative, Seat, shown_table, welcome
 
 __all__ = ["act", "look"]
 
-Deed = Literal["stop", "again", "repeat", "rate", "edit", "reroll", "say"]
+Deed = Literal[
+    "stop", "again", "repeat", "rate", "edit", "reroll", "choose", "say", "revise", "draw-both",
+    "pin", "unpin",
+]  # fmt: skip
 BUSY_S = 0.5
 """How often a page looks at a design that is under way."""
 IDLE_S = 5.0
@@ -27,6 +32,8 @@ class Look(Record):
 
     design: str = Field(default="", max_length=64)
     """Name of the sitting; empty for the one under way."""
+    beside: str = Field(default="", max_length=64)
+    """Name of another sitting, to be compared with it."""
     known: dict[str, str] = Field(default_factory=dict, max_length=2_000)
     """Digests of the parts the page shows, by their keys."""
 
@@ -37,13 +44,20 @@ class Act(Record):
     design: str = Field(max_length=64)
     do: Deed
     value: int = 0
-    """Stars to give."""
+    """Stars to give; the version to revise; which of a turn's earlier texts to bring back."""
     turn: int = 0
     """Index of the turn to change."""
     text: str = Field(default="", max_length=20_000)
-    """What a person says, or puts in the place of a turn."""
+    """What a person says, or puts in the place of a turn; a board's name."""
     branches: bool = False
     """Change the turn in a design of its own, and leave this one."""
+    model: str = Field(default="", max_length=64)
+    """Who says a turn anew; empty for the same as before."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    """Of a turn said anew, or of pictures; None for the next unused one."""
+    beside: str = Field(default="", max_length=64)
+    """The other design whose prompt is drawn."""
+    images: int = Field(default=2, ge=1, le=MAX_IMAGES)
 
 
 def look(desk: Desk, owner: str, asked: Any) -> dict[str, Any]:
@@ -62,8 +76,14 @@ def look(desk: Desk, owner: str, asked: Any) -> dict[str, Any]:
         found = desk.sitting(owner, wanted.design) if wanted.design else desk.current(owner)
     except UsageError as err:
         return _nothing(str(err))
+    try:
+        other = desk.sitting(owner, wanted.beside) if found and wanted.beside else None
+    except UsageError as err:
+        return _nothing(str(err))
     if found is None:
-        parts = welcome(desk.note)
+        parts = welcome(desk.note, desk.n_waiting)
+    elif other is not None:
+        parts = shown_beside(found, other)
     else:
         parts = shown_table(found, seat_of(desk, owner, found))
     columns: dict[str, list[str]] = {"head": [], "talk": [], "side": []}
@@ -72,7 +92,7 @@ def look(desk: Desk, owner: str, asked: Any) -> dict[str, Any]:
     return {
         "design": "" if found is None else found.id,
         "status": "" if found is None else found.status,
-        "wait_s": BUSY_S if desk.note or (found is not None and found.is_open) else IDLE_S,
+        "wait_s": BUSY_S if desk.note or any(s and s.is_open for s in (found, other)) else IDLE_S,
         "columns": columns,
         "parts": {
             part.key: {"html": part.html, "digest": part.digest}
@@ -87,12 +107,14 @@ def act(desk: Desk, owner: str, asked: Any) -> dict[str, str]:
     """Do what a button says.
 
     Returns:
-        design: the sitting to show then. fault: what went wrong, empty if nothing.
+        design: the sitting to show then. beside: the one to show beside it, empty for none.
+        fault: what went wrong, empty if nothing.
     """
+    beside = ""
     try:
         wanted = Act.model_validate(asked)
     except ValidationError:
-        return {"design": "", "fault": "wanted something the studio can do"}
+        return {"design": "", "beside": "", "fault": "wanted something the studio can do"}
     try:
         sitting = desk.sitting(owner, wanted.design)
         if wanted.do == "stop":
@@ -103,30 +125,71 @@ def act(desk: Desk, owner: str, asked: Any) -> dict[str, str]:
             sitting = desk.start(owner, sitting.asked.row, repeats=sitting.id)
         elif wanted.do == "rate":
             sitting.rate(wanted.value)
+        elif wanted.do == "pin":
+            desk.boards(owner).put(wanted.text, sitting.id)
+        elif wanted.do == "unpin":
+            desk.boards(owner).take(wanted.text, sitting.id)
+        elif wanted.do == "draw-both":
+            seed = sitting.asked.row.brief.seed if wanted.seed is None else wanted.seed
+            pair = (sitting.id, wanted.beside)
+            sitting, other = desk.draw_both(owner, pair, seed, wanted.images)
+            beside = other.id
         else:
             sitting = _steered(desk, owner, wanted)
     except OrbweaveError as err:
-        return {"design": wanted.design, "fault": str(err)}
-    return {"design": sitting.id, "fault": ""}
+        return {"design": wanted.design, "beside": "", "fault": str(err)}
+    return {"design": sitting.id, "beside": beside, "fault": ""}
 
 
 def _steered(desk: Desk, owner: str, wanted: Act) -> Sitting:
     """Change what was said and return the design that goes on from there."""
     turn, text = wanted.turn, wanted.text
+    if wanted.do == "revise":
+        last = _judged(desk.sitting(owner, wanted.design), wanted.value)
+        how = f"You went on from version {wanted.value}."
+        return desk.branch(owner, wanted.design, last, partial(inject, text=text), how)
     if wanted.do == "say":
         change, how = partial(inject, text=text), "You spoke to the team."
+    elif wanted.do == "choose":
+        change = partial(choose, turn=turn, sibling=wanted.value)
+        how = f"You brought back an earlier turn {turn}."
     elif wanted.do == "edit":
         change, how = partial(edit, turn=turn, text=text), f"You changed turn {turn}."
     else:
-        change, how = partial(reroll, turn=turn), f"You had turn {turn} said anew."
-    if wanted.branches and wanted.do != "say":
+        if wanted.model and wanted.model not in models("language"):
+            raise UsageError(f"wanted a model of the catalogue, got {shown(wanted.model)}")
+        other = f" by {wanted.model}" if wanted.model else ""
+        change = partial(reroll, turn=turn, seed=wanted.seed, model=wanted.model or None)
+        how = f"You had turn {turn} said anew{other}."
+    if wanted.branches and wanted.do in {"edit", "reroll"}:
         return desk.branch(owner, wanted.design, turn, change, how)
     return desk.steer(owner, wanted.design, change, how)
 
 
 def seat_of(desk: Desk, owner: str, sitting: Sitting) -> Seat:
     """Return what the table must know beside the sitting."""
-    return Seat(desk.position(sitting), desk.note, _verdict(desk, owner, sitting))
+    family = [Relative(s.id, _called(s)) for s in desk.family(owner, sitting)]
+    return Seat(desk.position(sitting), desk.note, _verdict(desk, owner, sitting), tuple(family))
+
+
+def _judged(sitting: Sitting, version: int) -> int:
+    """Return the turn in which a version was judged; what is said next revises it.
+
+    Raises:
+        UsageError: it was not judged yet.
+    """
+    with sitting.lock:
+        critique = sitting.story.critiques.get(version)
+    if critique is None:
+        raise UsageError(f"wanted version {version} of the prompt, it was not judged yet")
+    return critique.turn
+
+
+def _called(sitting: Sitting) -> str:
+    """Return what tells a design from its relatives."""
+    with sitting.lock:
+        changes = sitting.story.steered
+    return " ".join(changes) or "as it was first asked for"
 
 
 def _verdict(desk: Desk, owner: str, sitting: Sitting) -> str:

@@ -12,18 +12,20 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from agents.events import Event
-from agents.state import State, turn_of
+from agents.state import PromptStep, State, turn_of
 from agents.steering import branch
 from orbweave.errors import Cancelled, OrbweaveError, OutputError, UsageError
 from orbweave.files import remove_leftovers
 from ui.batch import MakeRow
 from ui.matrix import BatchRow
+from ui.rendering import consecutive
+from ui.studio.boards import Boards
 from ui.studio.journal import Moved, Noted
 from ui.studio.sitting import Asked, Sitting
 from ui.studio.talk import at_work
@@ -38,9 +40,9 @@ MAX_EACH = 8
 """Designs one person may have waiting or running."""
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 WAIT_S = 0.2
+"""How often an idle worker looks whether the desk closes."""
 RETRY_S = 5.0
 """How long a design that cannot be kept waits for room on the disk."""
-"""How often an idle worker looks whether the desk closes."""
 STORIES = 64
 """Stories of finished designs kept in memory, some 100 kB each."""
 
@@ -209,14 +211,51 @@ class Desk:
                 raise UsageError(f"wanted turn {turn}, it was not said yet; wait for it")
             changed = change(branch(state, place + 1))
             self._check_room(sum(s.is_open for s in self._of(owner).values()))
-            asked = Asked(row=first.asked.row, at=time.time(), branched_from=first.id)
-            sitting = Sitting.begin(self.data / owner / _fresh_name(), asked)
-            if (first.folder / "pictures").is_dir():
-                shutil.copytree(first.folder / "pictures", sitting.folder / "pictures")
-            sitting.lay_anew(changed, how)
-            self._of(owner)[sitting.id] = sitting
-            self._line_up(sitting)
-        return sitting
+            return self._begin_branch(owner, first, first.asked.row, changed, how)
+
+    def draw_both(
+        self, owner: str, sitting_ids: tuple[str, str], seed: int, images: int
+    ) -> tuple[Sitting, Sitting]:
+        """Draw the last prompts of two designs from the same seeds, each as a branch of its own.
+
+        Settings stay each one's own, and both critics judge what they see; nothing is revised.
+
+        Args:
+            owner: Whose they are.
+            sitting_ids: Their names.
+            seed: Of the first picture.
+            images: Pictures of each, seeds counted upwards.
+
+        Raises:
+            UsageError: there is none of that name, one has no prompt yet, the seeds are too
+                large, or too many wait.
+        """
+        consecutive(seed, images)
+        firsts = [self.sitting(owner, sitting_id) for sitting_id in sitting_ids]
+        with self._lock:
+            states = [_up_to_last_prompt(_said_so_far(first), seed) for first in firsts]
+            self._check_room(1 + sum(s.is_open for s in self._of(owner).values()))
+            how = f"Drawn again from seed {seed}, to be compared."
+            rows = [_row_for(first.asked.row, seed, images) for first in firsts]
+            a, b = (
+                self._begin_branch(owner, *each, how)
+                for each in zip(firsts, rows, states, strict=True)
+            )
+            return a, b
+
+    def family(self, owner: str, sitting: Sitting) -> list[Sitting]:
+        """Return what a design branched off and what branched off the same, the oldest first."""
+        with self._lock:
+            own = self._of(owner)
+            members: dict[str, list[Sitting]] = {}
+            for each in own.values():
+                members.setdefault(_root(own, each), []).append(each)
+            return sorted(members[_root(own, sitting)], key=lambda s: (s.asked.at, s.id))
+
+    @property
+    def n_waiting(self) -> int:
+        """Designs of all people that wait for their turn."""
+        return len(self._waiting)
 
     def stop(self, owner: str, sitting_id: str) -> None:
         """Stop a design: at once if it waits, within a word or a denoising step if it runs.
@@ -247,6 +286,11 @@ class Desk:
             self._remember(found)
         return found
 
+    def boards(self, owner: str) -> Boards:
+        """Return what an owner has put together under names."""
+        _check_owner(owner)
+        return Boards(self.data / owner / "boards.json")
+
     def sittings(self, owner: str) -> list[Sitting]:
         """Return all designs of an owner, the latest first."""
         with self._lock:
@@ -263,6 +307,19 @@ class Desk:
         """Return the place in the queue, 1 for the next; 0 if it is not waiting."""
         with self._lock:
             return self._waiting.index(sitting) + 1 if sitting in self._waiting else 0
+
+    def _begin_branch(
+        self, owner: str, first: Sitting, row: BatchRow, state: State, how: str
+    ) -> Sitting:
+        """Queue a design of its own that goes on from `state`, with the pictures drawn so far."""
+        asked = Asked(row=row, at=time.time(), branched_from=first.id)
+        sitting = Sitting.begin(self.data / owner / _fresh_name(), asked)
+        if (first.folder / "pictures").is_dir():
+            shutil.copytree(first.folder / "pictures", sitting.folder / "pictures")
+        sitting.lay_anew(state, how)
+        self._of(owner)[sitting.id] = sitting
+        self._line_up(sitting)
+        return sitting
 
     def _remember(self, sitting: Sitting) -> None:
         """Keep the stories of those looked at last; the others are read again when asked for."""
@@ -422,6 +479,34 @@ def _said_so_far(sitting: Sitting) -> State:
             "wanted something to change, nothing was said yet; wait for the first turn"
         )
     return state
+
+
+def _up_to_last_prompt(state: State, seed: int) -> State:
+    """Return a branch that ends with the last prompt, to be drawn and judged and no more.
+
+    Raises:
+        UsageError: there is no prompt yet.
+    """
+    places = [n for n, step in enumerate(state.steps) if isinstance(step, PromptStep)]
+    if not places:
+        raise UsageError("wanted a prompt to draw, one of the two has none yet; wait for it")
+    changed = branch(state, places[-1] + 1, seed=seed)
+    return changed.model_copy(update={"rounds": len(places)})
+
+
+def _row_for(row: BatchRow, seed: int, images: int) -> BatchRow:
+    brief = row.brief.model_copy(update={"seed": seed})
+    return row.model_copy(update={"brief": brief, "images": images})
+
+
+def _root(own: Mapping[str, Sitting], sitting: Sitting) -> str:
+    """Return the name of the design that everything in a family branched off."""
+    seen: set[str] = set()
+    name = sitting.id
+    while name in own and own[name].asked.branched_from and name not in seen:
+        seen.add(name)
+        name = own[name].asked.branched_from
+    return name
 
 
 def _fresh_name() -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from orbweave.errors import UsageError
+from orbweave.records import Design
 from ui.archive import write_archive
+from ui.document import Block, Figure, document
+from ui.report_latex import latex_report
+from ui.report_markdown import markdown_report
+from ui.report_pdf import pdf_report
 from ui.studio.desk import Desk
 from ui.studio.gate import OWNER_HEADER
 from ui.studio.sitting import Sitting
@@ -23,6 +32,11 @@ __all__ = ["DOWNLOADS", "sender"]
 DOWNLOADS = "/sitting/{sitting_id}/{path:path}"
 FILES = {"report.html": "text/html", "conversation.md": "text/markdown"}
 """Files of a design folder that are sent by name."""
+PACKED = {
+    "report-latex.zip": ("report.tex", latex_report),
+    "report-markdown.zip": ("report.md", markdown_report),
+}
+"""Reports that need their pictures beside them: what they are called inside, what writes them."""
 ALONE = {
     # A report needs nothing but itself: no script, nothing from elsewhere.
     "content-security-policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -53,9 +67,39 @@ def _file(sitting: Sitting, path: str) -> Response:
             return FileResponse(picture, media_type="image/png", headers=FOR_EVER)
     elif path == "design.zip" and not sitting.is_open:
         return _archive(sitting)
+    elif path == "report.pdf" and (record := sitting.record) is not None:
+        content = pdf_report(document(record, sitting.target), sitting.target, _made(sitting))
+        return Response(content, media_type="application/pdf", headers=_named(sitting, ".pdf"))
+    elif path in PACKED and (record := sitting.record) is not None:
+        content = _packed(sitting, record, *PACKED[path])
+        headers = _named(sitting, f"-{path.partition('-')[2]}")
+        return Response(content, media_type="application/zip", headers=headers)
     elif path in FILES and (sitting.target / path).is_file():
         return FileResponse(sitting.target / path, media_type=FILES[path], headers=ALONE)
     return PlainTextResponse(f"wanted {path!r} of this design, there is none yet", 404)
+
+
+def _packed(
+    sitting: Sitting, record: Design, name: str, write: Callable[[Sequence[Block]], str]
+) -> bytes:
+    """Return a zip of a report and the pictures it names."""
+    blocks = document(record, sitting.target)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, write(blocks))
+        for block in blocks:
+            if isinstance(block, Figure):
+                archive.write(sitting.target / block.path, block.path, zipfile.ZIP_STORED)
+    return packed.getvalue()
+
+
+def _made(sitting: Sitting) -> datetime:
+    return datetime.fromtimestamp(int(sitting.asked.at), UTC)
+
+
+def _named(sitting: Sitting, end: str) -> dict[str, str]:
+    name = quote(f"{slug(sitting.asked.row.brief.concept)}{end}")
+    return {"content-disposition": f"attachment; filename*=utf-8''{name}"}
 
 
 def _archive(sitting: Sitting) -> Response:

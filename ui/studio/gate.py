@@ -1,5 +1,8 @@
 """Who comes in: a name and password, or else a cookie that tells one browser from another.
 
+A program without a password sends a key of its own choice in the cookie's place, `Authorization:
+Bearer KEY`; where passwords are asked for, a key is none.
+
 Every request passes here before Gradio sees it, and carries from then on who sent it in the
 header `OWNER_HEADER`; what a browser writes there itself is thrown away.
 """
@@ -100,7 +103,7 @@ class Gate:
             challenge = (b"www-authenticate", b'Basic realm="Orbweave", charset="UTF-8"')
             await _answer(send, 401, "Please give the name and password of this studio.", challenge)
             return
-        token = _token(headers)
+        token = _key(headers) or _token(headers)
         fresh = "" if token or name is not None else secrets.token_urlsafe(32)
         owner = _owner_of(name) if name is not None else _owner_of_token(token or fresh)
         bare = [(k, v) for k, v in scope["headers"] if k.lower() != OWNER_HEADER.encode()]
@@ -155,6 +158,12 @@ class Gate:
         right = self._passwords.get(name, "")
         same = secrets.compare_digest(password.encode(), right.encode())
         return name if same and right else None
+
+
+def _key(headers: Mapping[str, str]) -> str:
+    """Return what a program calls itself by, as long as a cookie; empty without one."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return given if kind.lower() == "bearer" and 20 <= len(given) <= 100 else ""
 
 
 def _token(headers: Mapping[str, str]) -> str:

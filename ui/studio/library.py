@@ -1,20 +1,34 @@
-"""What somebody has designed so far: found by words, domain, model, date and stars."""
+"""What somebody has designed so far: found by words, domain, model, date, stars and likeness."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import product
+from math import inf
+from types import MappingProxyType
+from typing import NamedTuple
 
 from agents.roles import load_team
 from orbweave.errors import UsageError
+from orbweave.records import Measurement
 from ui.design import models_of
 from ui.studio.journal import Status
+from ui.studio.likeness import unlikeness
 from ui.studio.sitting import Sitting, kept_name
 
-__all__ = ["Card", "Search", "card", "search"]
+__all__ = ["Card", "Search", "Shot", "card", "search"]
+
+
+class Shot(NamedTuple):
+    """A picture and what it measures."""
+
+    name: str
+    """Bare, as the sitting keeps it."""
+    measured: Measurement | None
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,8 @@ class Card:
     stars: int
     score: float | None
     """The critic's mean score of the last version, 1 to 5."""
-    pictures: tuple[str, ...]
-    """Bare names, those of the last version first."""
+    shots: tuple[Shot, ...]
+    """Its pictures, those of the last version first."""
     words: str
     """Everything that can be searched, folded."""
 
@@ -52,6 +66,10 @@ class Search:
     """The same; that day is included."""
     stars: int = 0
     """At least so many."""
+    board: str = ""
+    """Name of a board of theirs."""
+    like: str = ""
+    """Id of a design whose pictures those that fit are to resemble, the most similar first."""
 
 
 def card(sitting: Sitting) -> Card:
@@ -60,12 +78,34 @@ def card(sitting: Sitting) -> Card:
     return _card(sitting, sitting.status, sitting.stars, n_heard)
 
 
-def search(cards: Sequence[Card], wanted: Search) -> list[Card]:
-    """Return the cards that fit, in their order.
+def search(
+    cards: Sequence[Card],
+    wanted: Search,
+    boards: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Card]:
+    """Return the cards that fit, in their order, or those with similar pictures, nearest first.
+
+    Args:
+        cards: All of somebody's.
+        wanted: What to look for.
+        boards: Ids of the designs on each board.
 
     Raises:
-        UsageError: a date cannot be read.
+        UsageError: a date cannot be read, or there is no design to be like.
     """
+    fits = _fitting(cards, wanted, boards)
+    if not wanted.like:
+        return fits
+    model = next((c for c in cards if c.id == wanted.like), None)
+    if model is None or not _measured(model):
+        raise UsageError("wanted a design with pictures to compare with; choose another")
+    near = ((c, _distance(model, c)) for c in fits if c.id != model.id)
+    return [c for c, d in sorted(near, key=lambda pair: pair[1]) if d < inf]
+
+
+def _fitting(
+    cards: Sequence[Card], wanted: Search, boards: Mapping[str, Sequence[str]]
+) -> list[Card]:
     words = _folded(wanted.words).split()
     since, until = _day(wanted.since), _day(wanted.until)
     return [
@@ -77,7 +117,18 @@ def search(cards: Sequence[Card], wanted: Search) -> list[Card]:
         and (since is None or c.at.date() >= since.date())
         and (until is None or c.at.date() <= until.date())
         and c.stars >= wanted.stars
+        and (not wanted.board or c.id in boards.get(wanted.board, ()))
     ]
+
+
+def _measured(card: Card) -> list[Measurement]:
+    return [shot.measured for shot in card.shots if shot.measured is not None]
+
+
+def _distance(a: Card, b: Card) -> float:
+    """Return how unlike the nearest two pictures of both are; infinite if one has none."""
+    pairs = product(_measured(a), _measured(b))
+    return min((unlikeness(*pair) for pair in pairs), default=inf)
 
 
 @lru_cache(maxsize=4_096)
@@ -90,8 +141,8 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
         spoken = [s.turn.text if s.turn else s.heard for s in story.speeches.values()]
         models = tuple(dict.fromkeys(s.model for s in story.speeches.values()))
         last = story.critiques[max(story.critiques)] if story.critiques else None
-        pictures = tuple(
-            kept_name(picture)
+        shots = tuple(
+            Shot(kept_name(picture), story.measurements.get(picture.path))
             for version in sorted(story.pictures, reverse=True)
             for picture in story.pictures[version]
         )
@@ -110,7 +161,7 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
         models=(*(models or models_of(load_team(row.team), row.model)), row.render.model),
         stars=stars,
         score=sum(last.scores.values()) / len(last.scores) if last and last.scores else None,
-        pictures=pictures,
+        shots=shots,
         words=_folded(" ".join(texts)),
     )
 

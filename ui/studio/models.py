@@ -13,7 +13,7 @@ from orbweave.records import RenderRequest
 from ui.batch import MakeRow
 from ui.design import models_of, workshop
 from ui.maker import Maker, Studio
-from ui.studio.talk import converse
+from ui.studio.talk import talking
 
 __all__ = ["open_models"]
 
@@ -46,7 +46,7 @@ def open_models(note: Callable[[str], None]) -> MakeRow:
     return Maker(
         replace(
             shop,
-            converse=converse,
+            converse=talking(shop.open_engine),
             open_engine=open_engine,
             open_knowledge=lambda: knowledge,
             renderer=renderer,

@@ -16,7 +16,10 @@ from ui.studio.gate import LOOPBACK, Gate
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["serve", "usual_data"]
+__all__ = ["MCP_PATH", "serve", "usual_data"]
+
+MCP_PATH = "/gradio_api/mcp/"
+"""Where MCP clients are answered; Gradio chose it."""
 
 
 def usual_data() -> Path:
@@ -24,7 +27,9 @@ def usual_data() -> Path:
     return Path(user_data_dir("orbweave")) / "studio"
 
 
-def serve(desk: Desk, *, host: str, port: int, passwords: Mapping[str, str]) -> None:
+def serve(
+    desk: Desk, *, host: str, port: int, passwords: Mapping[str, str], speaks_mcp: bool = False
+) -> None:
     """Serve a desk until somebody interrupts; opens it first and closes it at the end.
 
     Args:
@@ -32,6 +37,7 @@ def serve(desk: Desk, *, host: str, port: int, passwords: Mapping[str, str]) -> 
         host: Address to listen at; only 127.0.0.1 keeps the studio to this machine.
         port: Its port.
         passwords: By name; empty lets everybody in who reaches the port.
+        speaks_mcp: Answer the Model Context Protocol too.
 
     Raises:
         OutputError: another studio works on the desk's folder.
@@ -40,7 +46,7 @@ def serve(desk: Desk, *, host: str, port: int, passwords: Mapping[str, str]) -> 
     import uvicorn
 
     def build() -> FastAPI:
-        app = build_app(desk)
+        app = build_app(desk, speaks_mcp=speaks_mcp)
         desk.work()  # only now: reading models beside it would delay the pages
         return app
 

@@ -15,7 +15,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -23,9 +23,10 @@ from pydantic import Field, ValidationError
 from agents.events import Rendered
 from agents.recording import events_of
 from agents.state import STATE_FILE, PicturesStep, State, StateError, read_state, write_state
+from agents.steering import siblings
 from orbweave.errors import UsageError
 from orbweave.files import write_text
-from orbweave.records import Design, Picture, Record
+from orbweave.records import Design, Picture, Record, Turn
 from ui.matrix import BatchRow
 from ui.studio.journal import Entry, Happening, Journal, Moved, Status, Steered
 from ui.studio.story import Story
@@ -67,6 +68,9 @@ class Sitting:
         self._journal = Journal(folder / "journal.jsonl")
         self._story: Story | None = None
         self._stars: int | None = None
+        self.n_kept = 0
+        """How often the conversation was kept since the server began."""
+        self._earlier: tuple[int, Mapping[int, tuple[Turn, ...]]] = (-1, {})
 
     @classmethod
     def begin(cls, folder: Path, asked: Asked) -> Sitting:
@@ -173,9 +177,21 @@ class Sitting:
         except StateError as err:
             return err.readable
 
+    @property
+    def earlier(self) -> Mapping[int, tuple[Turn, ...]]:
+        """What turns were before they were changed, oldest first; without those never changed."""
+        n_kept, found = self._earlier
+        if n_kept != self.n_kept:
+            n_kept, state = self.n_kept, self.state
+            changed = {alternative.turn for alternative in state.alternatives} if state else ()
+            found = {turn: siblings(state, turn) for turn in changed} if state else {}
+            self._earlier = n_kept, found
+        return found
+
     def keep(self, state: State) -> None:
         """Keep the conversation after a step."""
         write_state(state, self.folder / STATE_FILE)
+        self.n_kept += 1
 
     def lay_anew(self, state: State | None, how: str = "") -> None:
         """Queue it once more, to go on from `state`; what was drawn so far stays.

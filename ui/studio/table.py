@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from agents.diff import word_diff
 from agents.roles import StopRule, load_team
 from orbweave.errors import OrbweaveError
 from orbweave.models import catalogue_entry, lineage
 from orbweave.records import Citation, Measurement, Picture, Targets
 from ui.duration import duration
 from ui.report import Segment, marked, safe_link, structure_in_words
-from ui.studio.diff import word_diff
 from ui.studio.library import Card
+from ui.studio.order import models
 from ui.studio.sitting import Sitting, kept_name
 from ui.studio.story import Item, Speech, Story
 from ui.template import environment
 
-__all__ = ["SUGGESTIONS", "Part", "Row", "Seat", "against", "cards", "shown_table", "welcome"]
+__all__ = [
+    "SUGGESTIONS",
+    "Part",
+    "Relative",
+    "Row",
+    "Seat",
+    "against",
+    "cards",
+    "macros",
+    "shown_table",
+    "welcome",
+]
 
 TEMPLATE = "table.html.j2"
 SUGGESTIONS = (
@@ -62,6 +75,14 @@ class Row(NamedTuple):
     """None where nothing was wanted."""
 
 
+class Relative(NamedTuple):
+    """A design that shares its first turns with the one on the table."""
+
+    id: str
+    said: str
+    """What a person changed in it."""
+
+
 @dataclass(frozen=True)
 class Seat:
     """What the table must know beside the sitting itself."""
@@ -72,6 +93,8 @@ class Seat:
     """What the models are waiting for."""
     verdict: str = ""
     """Whether a repeated design came out the same."""
+    family: tuple[Relative, ...] = ()
+    """What it branched off and what branched off the same, itself included."""
 
 
 def shown_table(sitting: Sitting, seat: Seat) -> list[Part]:
@@ -86,6 +109,8 @@ def shown_table(sitting: Sitting, seat: Seat) -> list[Part]:
         ]
         if any(speech.turn for speech in story.speeches.values()):
             parts.append(Part("talk", "say", template.say()))
+        if len(seat.family) > 1:
+            parts.append(Part("side", "family", template.family(sitting.id, seat.family)))
         parts.append(Part("side", "gallery", template.gallery(sitting.id, _gallery(story))))
         if story.facts:
             used = {i for s in story.speeches.values() if s.turn for i in s.turn.cited}
@@ -96,15 +121,20 @@ def shown_table(sitting: Sitting, seat: Seat) -> list[Part]:
     return parts
 
 
-def welcome(note: str) -> list[Part]:
-    """Return the table at which nobody has sat yet; `note` is what the models wait for."""
-    parts = [Part("head", "welcome", _template().welcome(SUGGESTIONS))]
+def welcome(note: str, n_waiting: int = 0) -> list[Part]:
+    """Return the table at which nobody has sat yet.
+
+    Args:
+        note: What the models wait for; empty if nothing.
+        n_waiting: Designs of others that come first.
+    """
+    parts = [Part("head", "welcome", _template().welcome(SUGGESTIONS, n_waiting))]
     return [Part("head", "note", _template().note(note)), *parts] if note else parts
 
 
-def cards(found: Sequence[Card]) -> str:
-    """Return designs as the library lays them out."""
-    return str(_template().cards(found))
+def cards(found: Sequence[Card], boards: Mapping[str, Sequence[str]] = MappingProxyType({})) -> str:
+    """Return designs as the library lays them out; `boards` names those on each board."""
+    return str(_template().cards(found, boards))
 
 
 def _head(sitting: Sitting, story: Story, seat: Seat) -> str:
@@ -117,7 +147,10 @@ def _item(sitting: Sitting, story: Story, item: Item) -> str:
     template, number = _template(), item.number
     if item.kind == "turn":
         speech = story.speeches[number]
-        return str(template.turn(speech, _said(speech, story), _is_laid_out(number, story)))
+        earlier = sitting.earlier.get(number, ())
+        return str(
+            template.turn(speech, _said(speech, story), _is_laid_out(number, story), earlier)
+        )
     if item.kind == "prompt":
         prompt = story.prompts[number]
         marks = {
@@ -125,8 +158,9 @@ def _item(sitting: Sitting, story: Story, item: Item) -> str:
             for origin in prompt.origins
         }
         before = story.prompts.get(number - 1)
-        changes = word_diff(before.prompt, prompt.prompt) if before else []
-        return str(template.prompt(number, prompt, marked(prompt.prompt, marks), changes))
+        changes = word_diff(before.prompt, prompt.prompt) if before else ()
+        judged = number in story.critiques and not sitting.is_open
+        return str(template.prompt(number, prompt, marked(prompt.prompt, marks), changes, judged))
     if item.kind == "pictures":
         shown = [
             (picture, kept_name(picture), story.measurements.get(picture.path))
@@ -264,9 +298,13 @@ def _about(model: str) -> str:
         return "a model of this run, not of the catalogue"
 
 
-@cache
 def _template() -> Any:
-    """Return the template's macros; reading it takes some milliseconds, so it is read once."""
+    return macros(TEMPLATE)
+
+
+@cache
+def macros(name: str) -> Any:
+    """Return a template's macros; reading it takes some milliseconds, so it is read once."""
     pages = environment("ui.studio", "assets")
     pages.filters |= {
         "against": against,
@@ -276,5 +314,10 @@ def _template() -> Any:
         "slug": _slug,
         "spoken": _spoken,
     }
-    pages.globals |= {"about": _about, "base": "", "lineage": _lineage}
-    return pages.get_template(TEMPLATE).module
+    pages.globals |= {
+        "about": _about,
+        "base": "",
+        "lineage": _lineage,
+        "speakers": lambda: models("language"),
+    }
+    return pages.get_template(name).module

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import socket
 import threading
 import time
@@ -27,7 +29,7 @@ from ui.design import Workshop
 from ui.maker import Maker
 from ui.studio.desk import Desk
 from ui.studio.order import Wish
-from ui.studio.talk import converse
+from ui.studio.talk import talking
 
 EVIL = "<img src=x onerror=alert(1)><script>alert(2)</script>"
 CONCEPT = "a membrane that joins spider webs and leaf veins"
@@ -151,7 +153,7 @@ class Parts:
         if self.fault is not None:
             raise self.fault
         shop = Workshop(
-            converse,
+            talking(lambda model: Talker(self, model)),
             lambda model: Talker(self, model),
             lambda: Knowledge(facts(), hashed_words),
             load_team(),
@@ -167,7 +169,7 @@ def wish(**fields: Any) -> Wish:
     return Wish.read(usual | {"structure": "none", "rounds": 1} | fields)
 
 
-def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 20.0) -> None:
+def wait_until(is_so: Callable[[], Any], what: str, timeout_s: float = 60.0) -> None:
     end = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < end, f"waited {timeout_s} s in vain until {what}"
@@ -212,7 +214,7 @@ def free_port() -> int:
 class Server:
     """A studio served from a thread of this process."""
 
-    def __init__(self, desk: Desk, *, port: int | None = None) -> None:
+    def __init__(self, desk: Desk, *, port: int | None = None, speaks_mcp: bool = False) -> None:
         import uvicorn
 
         from ui.studio.app import build_app
@@ -221,7 +223,9 @@ class Server:
 
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        gate = Gate(Front(lambda: build_app(desk)), passwords={}, only_local=True)
+        gate = Gate(
+            Front(lambda: build_app(desk, speaks_mcp=speaks_mcp)), passwords={}, only_local=True
+        )
         config = uvicorn.Config(
             gate, port=self.port, log_level="error", timeout_graceful_shutdown=1, ws="none"
         )
@@ -232,3 +236,18 @@ class Server:
     def close(self) -> None:
         self._server.should_exit = True
         self._thread.join(20)
+
+
+def another(tiny: Path, folder: Path, seed: int) -> Path:
+    """Write a tiny chat model like `tiny` with other weights, and room for a whole form."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8_192}))
+    draw = torch.Generator().manual_seed(seed)
+    weights = load_file(folder / "model.safetensors")
+    moved = {n: w + 0.02 * torch.randn(w.shape, generator=draw) for n, w in weights.items()}
+    save_file(moved, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

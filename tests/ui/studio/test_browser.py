@@ -208,6 +208,54 @@ def test_a_branch_opens_beside_its_origin(person):
     expect(page.locator("#prompt-0 .ow-words").first).to_contain_text("pale membrane")
 
 
+def test_branches_are_compared_and_drawn_again_from_the_same_seeds(person):
+    page = person().asks()
+    done(page)
+    page.locator("#edit-2 summary").click()
+    page.locator("#edit-2 textarea").fill("Prompt: One thick vein on black.")
+    page.locator("#edit-2").get_by_text("Branch off with this").click()
+    page.locator(".ow-family").get_by_text("compare").click()
+    expect(page.locator(".ow-wordings ins").first).to_contain_text("pale membrane")
+    expect(page.locator(".ow-drawn img")).to_have_count(8)  # two of each of two versions
+    page.get_by_label("seed").fill("40")
+    page.get_by_label("pictures of each").fill("1")
+    before = page.url
+    page.get_by_role("button", name="Render both with the same seeds").click()
+    page.wait_for_url(lambda url: url != before)
+    expect(page.locator(".ow-beside-head .ow-done")).to_have_count(2)
+    last = page.locator(".ow-drawn").first
+    expect(last.locator("figcaption")).to_have_text(["seed 40", "seed 40"])
+
+
+def test_designs_are_put_on_boards_and_found_by_likeness(person):
+    one = person()
+    page = one.asks()
+    done(page)
+    page.fill("#concept textarea", "a bridge deck like an orb web")
+    page.click("#begin")
+    expect(page.locator(".ow-head h2")).to_have_text("a bridge deck like an orb web")
+    done(page)
+    page.goto(one.server.url + "/library")
+    card = page.locator(".ow-card").filter(has_text="bridge deck")
+    card.get_by_text("put on a board").click()
+    board = f"for the paper {EVIL.partition('<script>')[0]}"
+    card.get_by_label("Name of the board").fill(board)
+    card.get_by_role("button", name="Put", exact=True).click()
+    expect(card.locator(".ow-boards > form")).to_contain_text(board)
+    page.locator("#board input").click()
+    page.get_by_role("option", name="for the paper").click()
+    expect(page.locator(".ow-card")).to_have_count(1)
+    card.get_by_role("button", name="Take it off the board").click()
+    expect(page.locator(".ow-card")).to_have_count(0)
+    page.locator("#board input").click()
+    page.get_by_role("option", name="any").click()
+    expect(page.locator(".ow-card")).to_have_count(2)
+    card.get_by_role("button", name="Similar").click()
+    expect(page.locator(".ow-like")).to_contain_text("1 design, those first")
+    page.get_by_role("button", name="All designs").click()
+    expect(page.locator(".ow-card")).to_have_count(2)
+
+
 def test_markup_from_people_models_and_facts_is_text(person, parts):
     def evil(request: Generation) -> str:
         said = obedient(request)
@@ -271,9 +319,13 @@ def test_no_page_is_wider_than_its_window_and_axe_finds_no_serious_fault(person)
     one = person(bypass_csp=True)  # for the one script that looks for faults
     page = one.asks()
     done(page)
-    for path in (page.url.removeprefix(one.server.url), "/library", "/models", "/?design=none"):
+    made = page.url.removeprefix(one.server.url)
+    itself = f"{made}&beside={made.partition('=')[2]}"
+    for path in (made, itself, "/library", "/models", "/?design=none"):
         page.goto(one.server.url + path)
-        page.wait_for_selector(".ow-turn, .ow-models, .ow-card, .ow-fault:not([hidden])")
+        page.wait_for_selector(".ow-turn, .ow-steps, .ow-models, .ow-card, .ow-fault:not([hidden])")
+        for each in page.locator(".ow-edit, .ow-revise, .ow-boards details").all()[:4]:
+            each.evaluate("details => { details.open = true; }")
         # A colour on its way from day to night is no fault.
         page.add_style_tag(content="* { transition: none !important; }")
         for width, scheme in ((1280, "light"), (390, "dark")):

@@ -18,6 +18,12 @@ def test_a_dry_run_names_the_address_and_opens_nothing(tmp_path, capsys):
     assert not data.exists()
 
 
+def test_the_switch_for_mcp_says_where_it_is_answered(tmp_path, capsys):
+    assert run(["ui", "--data", str(tmp_path), "--mcp", "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["mcp"] == "http://127.0.0.1:7860/gradio_api/mcp/"
+
+
 def test_an_open_door_is_mentioned(capsys):
     assert run(["ui", "--host", "0.0.0.0", "--dry-run"]) == 0
     assert "everybody who reaches http://0.0.0.0:7860 may design here" in capsys.readouterr().err

@@ -70,6 +70,18 @@ async def test_a_broken_password_header_is_a_refusal(header):
         assert (await one.get("/", headers={"authorization": header})).status_code == 401
 
 
+async def test_a_program_is_known_by_a_key_of_its_own_but_never_in_place_of_a_password():
+    key = {"authorization": "Bearer " + "k" * 20}
+    async with _client() as one, _client() as other, _client() as third:
+        first, again = await one.get("/", headers=key), await other.get("/", headers=key)
+        assert first.text == again.text and "set-cookie" not in first.headers
+        assert "k" * 20 not in first.text
+        short = await third.get("/", headers={"authorization": "Bearer short"})
+        assert short.text != first.text and "set-cookie" in short.headers
+    async with _client(passwords={"ann": "a"}) as one:
+        assert (await one.get("/", headers=key)).status_code == 401
+
+
 async def test_another_name_for_this_machine_is_refused():
     async with _client() as one:
         assert (await one.get("/", headers={"host": "evil.example:7860"})).status_code == 421
@@ -109,7 +121,7 @@ def server(desk: Desk) -> Iterator[Server]:
 
 def test_files_go_to_their_owner_untouched_and_nothing_else_goes_out(desk, server):
     with httpx.Client(base_url=server.url, timeout=30) as ann, httpx.Client() as eve:
-        wait_until(lambda: ann.get("/").status_code == 200, "the pages are there", timeout_s=60)
+        wait_until(lambda: ann.get("/").status_code == 200, "the pages are there", timeout_s=300)
         token = ann.cookies["orbweave"]
         owner = _owner(token)
         sitting = desk.start(owner, wish().row())
@@ -140,6 +152,7 @@ def test_files_go_to_their_owner_untouched_and_nothing_else_goes_out(desk, serve
         assert eve.post(f"{server.url}/table/look", json=asked).json()["fault"]
         as_form = ann.post("/table/look", content=json.dumps(asked))
         assert (as_form.status_code, ann.post("/table/eat", json={}).status_code) == (415, 404)
+        assert ann.post("/gradio_api/mcp/", json={}).status_code in {404, 405}  # not switched on
         served = ann.get(f"/gradio_api/file={sitting.folder / 'order.json'}")
         assert served.status_code in {403, 404}
 

@@ -1,18 +1,15 @@
-"""Diffs, search, and how a story is told in parts."""
+"""Search, and how a story is told in parts."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agents.events import FactsFound, Prompted, Spoke, TurnEnded, TurnStarted
 from agents.roles import StopRule
 from orbweave.errors import UsageError
 from orbweave.records import Citation, ImagePrompt, Measurement, PhraseOrigin, Targets, Turn
-from ui.studio.diff import Change, word_diff
 from ui.studio.journal import Entry, Journal, Moved, Noted, Steered
 from ui.studio.library import Card, Search, search
 from ui.studio.pages.models import FIGURES, benchmark_tables
@@ -40,22 +37,6 @@ def _html(sitting, key):
 def _turn(index, text, role="expert", **fields):
     name = f"{role}_{index}"
     return TurnEnded(Turn(index=index, speaker=name, role=role, model="base", text=text, **fields))
-
-
-def test_a_diff_names_the_words_that_changed():
-    assert word_diff("thick threads, even gaps.", "thin threads, even gaps.") == [
-        Change("out", "thick"),
-        Change("in", "thin"),
-        Change("kept", " threads, even gaps."),
-    ]
-
-
-@given(st.text("ab ,.é\n", max_size=40), st.text("ab ,.é\n", max_size=40))
-def test_a_diff_loses_nothing_of_either_text(old, new):
-    changes = word_diff(old, new)
-    assert "".join(c.text for c in changes if c.kind != "out") == new
-    kept_or_out = "".join(c.text for c in changes if c.kind != "in")
-    assert kept_or_out == old
 
 
 def test_a_journal_gives_back_what_was_written(tmp_path):
@@ -161,7 +142,7 @@ def _card(name, **fields):
     usual = {
         "id": name, "concept": name, "title": "", "status": "done", "at": datetime(2026, 11, 22, 9),
         "domains": ("leaf",), "models": ("base", "loom"), "stars": 0, "score": None,
-        "pictures": (), "words": name.casefold(),
+        "shots": (), "words": name.casefold(),
     }  # fmt: skip
     return Card(**(usual | fields))
 

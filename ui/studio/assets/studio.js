@@ -14,12 +14,14 @@ window.orbweave = (() => {
     return answer.json();
   }
 
-  const inAddress = () => new URLSearchParams(location.search).get("design") || "";
+  const inAddress = (name = "design") => new URLSearchParams(location.search).get(name) || "";
 
-  function address(id) {
+  function address(id, beside) {
     const url = new URL(location.href);
-    if (id) url.searchParams.set("design", id);
-    else url.searchParams.delete("design");
+    for (const [name, value] of Object.entries({ design: id, beside })) {
+      if (value) url.searchParams.set(name, value);
+      else url.searchParams.delete(name);
+    }
     if (url.href !== location.href) history.pushState(null, "", url);
   }
 
@@ -77,6 +79,7 @@ window.orbweave = (() => {
     places.talk.setAttribute("aria-live", "off"); // the status line speaks; words would never end
     places.talk.setAttribute("aria-label", "What the team says");
     let design = inAddress();
+    let beside = inAddress("beside"); // another design to compare it with
     let timer = 0;
     let round = 0; // answers to questions asked before a change of design are thrown away
     let lost = false; // whether the line tells of a look; what a button was told stays
@@ -91,7 +94,7 @@ window.orbweave = (() => {
       const asked = ++round;
       let wait = 2;
       try {
-        const found = await ask("look", { design, known: known() });
+        const found = await ask("look", { design, beside, known: known() });
         if (asked !== round) return;
         wait = document.hidden ? 5 : found.wait_s;
         if (found.fault || lost) tell(element, found.fault);
@@ -116,12 +119,13 @@ window.orbweave = (() => {
       if (asked === round && element.isConnected) timer = setTimeout(look, wait * 1000);
     }
 
-    show = (id) => {
+    show = (id, other) => {
       design = id;
+      beside = other;
       tell(element, "");
       look();
     };
-    addEventListener("popstate", () => show(inAddress()));
+    addEventListener("popstate", () => show(inAddress(), inAddress("beside")));
     document.addEventListener("visibilitychange", () => document.hidden || look());
 
     root.addEventListener("click", async (event) => {
@@ -134,7 +138,7 @@ window.orbweave = (() => {
       button.disabled = false;
       tell(element, answer.fault);
       if (!answer.fault) finish(button.closest("[data-form]"));
-      if (answer.design && answer.design !== design) open(answer.design);
+      if (answer.design && answer.design !== design) open(answer.design, answer.beside);
       else look();
     });
     look();
@@ -147,8 +151,12 @@ window.orbweave = (() => {
       do: button.dataset.do,
       value: Number(button.dataset.value || 0),
       turn: Number(form?.dataset.turn || 0),
-      text: form?.querySelector("textarea")?.value || "",
+      text: form?.querySelector("textarea, [name=text]")?.value || "",
       branches: "branches" in button.dataset,
+      model: form?.querySelector("[name=model]")?.value || "",
+      seed: numberIn(form, "seed"),
+      beside: form?.dataset.other || "",
+      images: numberIn(form, "images") || 1,
     };
     try {
       return await ask("act", asked);
@@ -157,29 +165,46 @@ window.orbweave = (() => {
     }
   }
 
+  // An empty number is none.
+  function numberIn(form, name) {
+    const text = form?.querySelector(`[name=${name}]`)?.value || "";
+    return text === "" ? null : Number(text);
+  }
+
   // What was sent is taken off the form.
   function finish(form) {
     if (!form) return;
     if (form.tagName === "DETAILS") form.open = false;
-    else form.querySelector("textarea").value = "";
+    else form.querySelectorAll("textarea").forEach((area) => (area.value = ""));
   }
 
   function suggest(text) {
-    const box = document.querySelector("#concept textarea");
-    box.value = text;
-    box.dispatchEvent(new Event("input", { bubbles: true }));
-    box.focus();
+    type("#concept", text).focus();
   }
 
-  function open(id) {
+  // Gradio hears of a value only as if somebody had typed it.
+  function type(place, text) {
+    const box = document.querySelector(`${place} textarea, ${place} input`);
+    box.value = text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    return box;
+  }
+
+  function open(id, beside = "") {
     if (!id) return;
-    address(id);
-    if (show) show(id);
+    address(id, beside);
+    if (show) show(id, beside);
     document.querySelector("#table")?.scrollIntoView({ block: "start" });
   }
 
   function library(element) {
     element.addEventListener("click", async (event) => {
+      const like = event.target.closest("[data-like]");
+      if (like) {
+        type("#like", like.dataset.like);
+        element.scrollIntoView({ block: "start" });
+        return;
+      }
       const button = event.target.closest("[data-do]");
       const card = event.target.closest("[data-sitting]");
       if (!button || !card || button.disabled) return;
@@ -192,6 +217,8 @@ window.orbweave = (() => {
         location.href = `/?design=${encodeURIComponent(answer.design)}`;
       } else if (button.dataset.do === "rate") {
         rated(button.closest(".ow-stars"), Number(button.dataset.value));
+      } else {
+        type("#changed", `${Date.now()}`); // boards are laid out by the server
       }
     });
   }
@@ -206,5 +233,5 @@ window.orbweave = (() => {
     });
   }
 
-  return { table, library, open };
+  return { table, library, open, lay, tell };
 })();

@@ -7,8 +7,8 @@ write it and name it in `PAGES`.
 
 from __future__ import annotations
 
-from ui.studio.pages import chat, library, models
+from ui.studio.pages import batch, chat, judge, library, merge, models
 
 __all__ = ["PAGES"]
 
-PAGES = (chat, library, models)
+PAGES = (chat, library, batch, merge, judge, models)

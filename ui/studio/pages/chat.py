@@ -59,7 +59,7 @@ def build(desk: Desk) -> None:
         design,
         inputs=set(fields.values()),
         outputs=started,
-        api_name="design",
+        api_visibility="private",
         show_progress="hidden",
         concurrency_limit=8,
     )

@@ -1,4 +1,4 @@
-"""Everything somebody has designed: search, rate, repeat, take home."""
+"""Everything somebody has designed: search, rate, repeat, put on boards, take home."""
 
 from __future__ import annotations
 
@@ -36,9 +36,15 @@ def build(desk: Desk) -> None:
             min_width=120,
             elem_id="rating",
         )
+        board = gr.Dropdown(
+            [ANY], value=ANY, label="Board", min_width=120, allow_custom_value=True, elem_id="board"
+        )
         since = gr.Textbox(label="From", placeholder="2026-01-31", min_width=110, max_length=20)
         until = gr.Textbox(label="To", placeholder="2026-12-31", min_width=110, max_length=20)
-    fields = [words, domain, model, stars, since, until]
+    # Written by the page's script: whose pictures to resemble, and that a board has changed.
+    like = gr.Textbox(visible="hidden", elem_id="like")
+    changed = gr.Textbox(visible="hidden", elem_id="changed")
+    fields = [words, domain, model, stars, board, since, until, like]
     shown = gr.HTML(
         elem_id="library",
         js_on_load="window.orbweave.library(element)",
@@ -50,12 +56,15 @@ def build(desk: Desk) -> None:
         domain: str,
         model: str,
         stars: int,
+        board: str,
         since: str,
         until: str,
+        like: str,
         request: gr.Request,
     ) -> Any:
-        """Return the designs that fit, as HTML, and the models there are to choose from."""
-        own = [card(sitting) for sitting in desk.sittings(request.headers[OWNER_HEADER])]
+        """Return the designs that fit, as HTML, and the models and boards to choose from."""
+        owner = request.headers[OWNER_HEADER]
+        own = [card(sitting) for sitting in desk.sittings(owner)]
         wanted = Search(
             words,
             "" if domain == ANY else domain,
@@ -63,31 +72,52 @@ def build(desk: Desk) -> None:
             since or "",
             until or "",
             stars or 0,
+            "" if board == ANY else board,
+            like or "",
         )
         try:
-            found = search(own, wanted)
+            boards = desk.boards(owner).read()
+            found = search(own, wanted, boards)
         except OrbweaveError as err:
-            return f'<p class="ow-quiet">{escape(str(err))}</p>', gr.skip()
-        return _listing(found, len(own)), gr.Dropdown(choices=[ANY, *_models(own)])
+            return f'<p class="ow-quiet">{escape(str(err))}</p>', gr.skip(), gr.skip()
+        return (
+            _told(found, own, wanted) + cards(found[:MOST], boards),
+            gr.Dropdown(choices=[ANY, *_models(own)]),
+            gr.Dropdown(choices=[ANY, *boards]),
+        )
 
+    changes = [each.change for each in (words, domain, model, stars, board, like, changed)]
     gr.on(
-        [words.change, domain.change, model.change, stars.change, since.submit, until.submit],
+        [*changes, since.submit, until.submit],
         library,
         inputs=fields,
-        outputs=[shown, model],
-        api_name="library",
+        outputs=[shown, model, board],
+        api_visibility="private",
         show_progress="hidden",
         trigger_mode="always_last",
     )
     blocks = gr.context.Context.root_block
     assert blocks is not None  # `build` is called inside it
-    blocks.load(library, fields, [shown, model], api_visibility="private", show_progress="hidden")
+    blocks.load(
+        library, fields, [shown, model, board], api_visibility="private", show_progress="hidden"
+    )
 
 
-def _listing(found: list[Card], n_own: int) -> str:
+def _told(found: list[Card], own: list[Card], wanted: Search) -> str:
+    """Return how many there are and, where pictures are compared, with whose."""
     rest = f" The first {MOST} are shown; search for the others." if len(found) > MOST else ""
-    told = f'<p class="ow-quiet" role="status">{len(found)} of {n_own} designs.{rest}</p>'
-    return told + cards(found[:MOST])
+    if not wanted.like:
+        return f'<p class="ow-quiet" role="status">{len(found)} of {len(own)} designs.{rest}</p>'
+    model = next(each for each in own if each.id == wanted.like)
+    return (
+        f'<p class="ow-like" role="status">{_counted(found)}, those first whose pictures '
+        f"measure most like those of <b>{escape(model.title or model.concept)}</b>.{rest} "
+        '<button type="button" class="ow-button" data-like="">All designs</button></p>'
+    )
+
+
+def _counted(found: list[Card]) -> str:
+    return "1 design" if len(found) == 1 else f"{len(found)} designs"
 
 
 def _models(own: list[Card]) -> list[str]:

@@ -25,7 +25,7 @@ from ui.serve_shelf import Shelf
 from ui.serve_thread import aside
 from ui.target import default_folder
 
-__all__ = ["Pictures", "Studio"]
+__all__ = ["Pictures", "Designer"]
 
 _MAX_PUBLISHED = 1_000
 """Pictures that can be fetched; older ones stay on the disk."""
@@ -54,7 +54,7 @@ class Pictures:
 
 
 @dataclass
-class Studio:
+class Designer:
     """What draws and designs for clients; threads do the work."""
 
     shop: Workshop
