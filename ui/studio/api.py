@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+from gradio.events import api
 
 from orbweave.errors import OrbweaveError
 from ui.studio.desk import Desk
@@ -33,7 +34,7 @@ def offer(desk: Desk) -> None:
     """Add the endpoints to Gradio's open `Blocks`."""
     for endpoint in (*_making(desk), *_finding(desk)):
         # Without the queue: each is over at once, and over MCP it stays in this process.
-        gr.api(endpoint, api_name=endpoint.__name__, queue=False)
+        api(endpoint, api_name=endpoint.__name__, queue=False)
 
 
 def hide_others(blocks: gr.Blocks) -> None:

@@ -108,12 +108,12 @@ def test_a_restart_finds_what_was_done_cut_off_and_waiting(open_desk, parts):
     running = desk.start("ann", wish(seed=1).row())
     waiting = desk.start("ann", wish(seed=2).row())
     wait_until(lambda: _spoken(running), "somebody spoke")
-    parts.word_s = 0.0
     later = open_desk()
     found = {s.id: s for s in later.sittings("ann")}
     assert list(found) == [waiting.id, running.id, done.id]
     assert found[done.id].record == done.record
     assert found[running.id].status == "interrupted"
+    parts.word_s = 0.0
     assert _ended(found[waiting.id]).status == "done"
     later.again("ann", running.id)
     assert _ended(found[running.id]).status == "done"
