@@ -108,7 +108,7 @@ def main(parts: str, kills: int, n_processes: int, within_s: float, between: str
         put_in_noise()
     ui.batch.WAIT_S = 0.05
     # On a slow machine every kill may hit the same row: here it is the machine, not the row.
-    orbweave.leases.MAX_DEATHS = kills + 1
+    orbweave.leases.MAX_DEATHS = max(orbweave.leases.MAX_DEATHS, kills + 1)
 
     def start() -> int:
         pid = os.fork()

@@ -111,7 +111,7 @@ def test_a_batch_with_the_real_models_killed_five_times_ends_the_same(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "concepts.csv").write_text("\n".join(["concept,size,images,steps,team", *lines]))
-        done = run_in(folder, kills, within_s=0.6 * seconds, parts="real")
+        done = run_in(folder, kills, within_s=0.3 * seconds, parts="real")
         assert done.returncode == 0, done.stderr
         living, code = map(int, done.stdout.split())
         assert code == 0
