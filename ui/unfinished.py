@@ -135,13 +135,17 @@ class Unfinished:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Make a folder if need be and hold it; a process that is killed lets go of it."""
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK_FILE).acquire(timeout=0)
     except Timeout as err:
         raise OutputError(
             f"wanted to work in {folder}, another process does; wait for it, "
             "or choose another --out"
+        ) from err
+    except OSError as err:
+        raise OutputError(
+            f"wanted to work in {folder}, the system said {err.strerror}; choose another --out"
         ) from err
     with held:
         yield

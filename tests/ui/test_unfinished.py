@@ -327,3 +327,10 @@ def test_a_turn_said_anew_is_drawn_beside_the_pictures_it_replaces(shop, tmp_pat
     assert len(pictures) == len({picture.path for picture in pictures})
     assert all((tmp_path / "d" / picture.path).is_file() for picture in pictures)
     assert "images/v0-2-seed-7.png" in {picture.path for picture in pictures}
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="wanted a folder that even root cannot fill")
+def test_a_place_nobody_can_write_in_is_named_with_what_to_do():
+    unfinished = Unfinished.begin(Path("/proc/nope"), {})
+    with pytest.raises(OutputError, match=r"wanted to work in /proc/nope.*choose another --out"):
+        unfinished.working().__enter__()
