@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Parent:
     files: Mapping[str, Path]
     """Tensor name -> the file it is in."""
 
-    @property
+    @cached_property
     def n_layers(self) -> int:
         """Depth, counted from the tensors' names."""
         return 1 + max((n for n in map(layer_of, self.tensors) if n is not None), default=-1)
