@@ -264,15 +264,21 @@ def test_a_prompt_of_any_length_is_read_to_its_end(
     assert not np.array_equal(pixels(made[0].path), pixels(other[0].path))
 
 
-def test_words_can_be_weighed(draw: Draw) -> None:
-    plain = draw(request(prompt="golden web"))[0].astype(float)
+def test_words_can_be_weighed(tiny_weights: Path, cache: Path, tmp_path: Path) -> None:
+    # In bfloat16 a tenth more weight is lost in the rounding, which differs between processors.
+    exact = Renderer(seed_picture=bars, weights=tiny_weights, cache=cache, dtype="float32")
+
+    def drawn(prompt: str) -> Any:
+        made = exact.render(request(prompt=prompt), tmp_path, force=True)
+        return pixels(made[0].path).astype(float)
+
+    plain = drawn("golden web")
 
     def change(prompt: str) -> float:
-        return float(np.abs(draw(request(prompt=prompt))[0] - plain).mean())
+        return float(np.abs(drawn(prompt) - plain).mean())
 
     assert change("(golden:1.0) web") == 0
-    little, much = change("(golden:1.1) web"), change("(golden:2) web")
-    assert little > 0 and much > 0 and little != much
+    assert 0 < change("(golden:1.1) web") < change("(golden:2) web")
     assert change("[golden] web") > 0 and change("golden web BREAK") == 0
 
 

@@ -270,6 +270,9 @@ def test_the_embedded_model_judges_and_a_judge_of_nonsense_is_a_failure(
     nonsense = ["judge", str(path), "--judge", str(tiny_model), "--by", "reply", "--json"]
     assert run(nonsense) == 1
     captured = capsys.readouterr()
-    unjudged = json.loads(captured.out)["unjudged"]
-    assert sum(unjudged.values()) >= 4 and unjudged["unreadable"]  # chance may write a number
+    told = json.loads(captured.out)
+    assert told["standings"] == []  # no answer has all its marks
+    # Two questions are too long for it; how many of the others hold a number by chance depends on
+    # how the processor rounds.
+    assert told["unjudged"]["failed"] == 2 and told["unjudged"]["unreadable"]
     assert "none of its answers could be read" in captured.err
