@@ -305,13 +305,15 @@ class Jobs:
         ]
 
 
-def open_jobs(address: str | None = None, *, wait_s: float = WAIT_S) -> Jobs:
+def open_jobs(address: str | None = None, *, wait_s: float = WAIT_S, check: bool = False) -> Jobs:
     """Open the store; one that was damaged is filled again from the folders it knew.
+
+    The arguments are those of `orbweave.store.open_store`.
 
     Raises:
         StoreError: it cannot be opened, is locked, or was written by a newer Orbweave.
     """
-    jobs = Jobs(open_store(address, wait_s=wait_s))
+    jobs = Jobs(open_store(address, wait_s=wait_s, check=check))
     if jobs.store.moved_aside is not None:
         for folder in jobs.store.folders():
             rebuild(jobs, folder)

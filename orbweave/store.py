@@ -3,6 +3,10 @@
 Opening checks the file, brings an older one up to date and refuses a newer one. A damaged
 file is moved aside and a fresh one begun; `orbweave.jobs.open_jobs` then fills it again from
 the design folders, which are the truth.
+
+To check is to read everything, so it is left out where a seal beside the file says that nobody
+touched it since it was found sound, or was closed by us. What the system changes without a trace
+is noticed where it is read; that breaks the seal.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +48,9 @@ _UPGRADE_LOCK = 7_461_902
 """Chosen by us: the number of PostgreSQL's advisory lock for upgrades."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _TEXTS = ("label", "profile", "error", "key", "parameters", "result")
-"""Columns of the jobs whose text is read at opening."""
+"""Columns of the jobs whose text is read by a check."""
+_NO_TEXT = "Could not decode to UTF-8"
+"""Begins what Python's sqlite3 says of text that was overwritten; it gives no code then."""
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -116,8 +122,10 @@ class Store:
         return [Path(line) for line in dict.fromkeys(lines) if line]
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back, and renew the seal unless somebody broke it."""
         self._engine.dispose()
+        if self.file is not None and _seal_of(self.file).exists():
+            _seal(self.file)
 
     @property
     def _folder_list(self) -> Path:
@@ -137,12 +145,13 @@ def store_exists(address: str | None = None) -> bool:
     return file is None or file.is_file()
 
 
-def open_store(address: str | None = None, *, wait_s: float = WAIT_S) -> Store:
+def open_store(address: str | None = None, *, wait_s: float = WAIT_S, check: bool = False) -> Store:
     """Open the store; a SQLite file is made if there is none.
 
     Args:
         address: A file, or a SQLAlchemy address; default: `store_address()`.
-        wait_s: Seconds to wait for another process that is writing.
+        wait_s: Seconds to wait for another process that is writing, or for a server's answer.
+        check: Read a file whole even if it is as we left it.
 
     Raises:
         StoreError: it cannot be opened, is locked, or was written by a newer Orbweave.
@@ -152,14 +161,17 @@ def open_store(address: str | None = None, *, wait_s: float = WAIT_S) -> Store:
     moved_aside = None
     place = str(file or url.render_as_string(hide_password=True))
     with _in_our_words(place, wait_s), _opening(file, wait_s):
+        is_as_left = file is not None and not check and _is_sealed(file)
         if file is not None:
-            moved_aside = _move_aside_if_damaged(file, wait_s)
+            moved_aside = None if is_as_left else _move_aside_if_damaged(file, wait_s)
             engine = _sqlite_engine(url, wait_s)
         else:
-            engine = _server_engine(url)
+            engine = _server_engine(url, wait_s)
         store = Store(engine, file, wait_s=wait_s, moved_aside=moved_aside)
         with store.write() as connection:
             _bring_up_to_date(connection, store)
+        if file is not None and not is_as_left:
+            _seal(file)
     return store
 
 
@@ -187,6 +199,33 @@ def _folder_list(file: Path) -> Path:
     return file.with_name(f"{file.name}.folders")
 
 
+def _seal_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sound")
+
+
+def _seal(file: Path) -> None:
+    """Note that the file is sound as it is now."""
+    with suppress(OSError):  # without a seal it is checked again, nothing else
+        _seal_of(file).write_text(_size_and_change(file), "ascii")
+
+
+def _is_sealed(file: Path) -> bool:
+    """Whether the file is as it was when it was sealed."""
+    try:
+        return _seal_of(file).read_text("ascii") == _size_and_change(file)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _size_and_change(file: Path) -> str:
+    """Return what differs once anybody wrote to the file, or put another in its place.
+
+    Not the time of modification: a copy from a backup may bring its own.
+    """
+    known = file.stat()
+    return f"{known.st_size} {known.st_ctime_ns}"
+
+
 def _sqlite_engine(url: sa.URL, wait_s: float) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": wait_s})
 
@@ -206,7 +245,7 @@ def _sqlite_engine(url: sa.URL, wait_s: float) -> sa.Engine:
     return engine
 
 
-def _server_engine(url: sa.URL) -> sa.Engine:
+def _server_engine(url: sa.URL, wait_s: float) -> sa.Engine:
     if url.get_backend_name() != "postgresql":
         raise StoreError(
             f"wanted a SQLite file or a PostgreSQL address, got {shown(url.drivername)}; "
@@ -214,7 +253,8 @@ def _server_engine(url: sa.URL) -> sa.Engine:
         )
     url = url.set(drivername="postgresql+psycopg")
     try:
-        return sa.create_engine(url, pool_pre_ping=True)
+        patience = {"connect_timeout": max(2, round(wait_s))}  # libpq takes no less
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=patience)
     except ImportError as err:
         raise StoreError(
             "wanted psycopg to talk to PostgreSQL, it is not installed; "
@@ -337,22 +377,30 @@ def _in_our_words(place: str, wait_s: float) -> Iterator[None]:
     """Say in our words what the database refused; our own mistakes in SQL pass unchanged."""
     try:
         yield
+    except json.JSONDecodeError as err:  # of a value that was overwritten
+        raise _damaged(place, err) from err
     except sa.exc.DatabaseError as err:
         if not (isinstance(err, sa.exc.OperationalError) or type(err) is sa.exc.DatabaseError):
             raise
         code = _code(err.orig)
         if code in _BUSY:
             raise StoreError(_held(place, wait_s)) from err
-        if code in _DAMAGED:
-            raise StoreError(
-                f"wanted to use the store {place}, it is damaged ({err.orig}); run the command "
-                "again: the file is then moved aside and filled anew from the design folders"
-            ) from err
+        if code in _DAMAGED or _NO_TEXT in str(err.orig):
+            raise _damaged(place, err.orig) from err
         said = " ".join(str(err.orig).split())
         raise StoreError(
             f"wanted to use the store {place}, the database said {shown(said, 160)}; "
             f"mend that, or set {STORE_VARIABLE} to another"
         ) from err
+
+
+def _damaged(place: str, err: BaseException | None) -> StoreError:
+    """Break the seal of a file, so that the next opening checks it; return the error to raise."""
+    _seal_of(Path(place)).unlink(missing_ok=True)
+    return StoreError(
+        f"wanted to use the store {place}, it is damaged ({shown(err, 160)}); run the command "
+        "again: the file is then moved aside and filled anew from the design folders"
+    )
 
 
 def _code(err: BaseException | None) -> int | None:

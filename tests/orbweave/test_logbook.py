@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orbweave.errors import OutputError, UsageError
+from orbweave.job import Job
 from orbweave.jobs import Jobs, open_jobs
 from orbweave.leases import Leases
 from orbweave.logbook import logged
@@ -35,9 +36,18 @@ def known(file, monkeypatch) -> Jobs:
     return open_jobs()
 
 
+def _begun(known: Jobs) -> Job:
+    """Return the job of the work at hand as soon as it is in the store."""
+    deadline = time.monotonic() + 20
+    while not (found := known.find(states=["running"])) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (job,) = found
+    return job
+
+
 def test_work_that_ends_well_is_kept_as_done(known, tmp_path):
     with logged("merge", "silk into base", tmp_path / "out") as entry:
-        (running,) = known.find()
+        running = _begun(known)
         entry.result["findings"] = 0
     assert (running.kind, running.state, running.label) == ("merge", "running", "silk into base")
     (done,) = known.find()
@@ -72,7 +82,7 @@ def test_ctrl_c_is_kept_as_cancelled(known, tmp_path):
 def test_progress_is_told_with_the_time_that_is_left(known, tmp_path, monkeypatch):
     monkeypatch.setattr("orbweave.worker.BEATS_PER_LEASE", 1200)
     with logged("evaluate", "base", tmp_path / "e") as entry:
-        number = known.find()[0].id
+        number = _begun(known).id
         entry.report(3, 12, "questions")
         deadline = time.monotonic() + 20
         while (event := known.latest(number)) is None and time.monotonic() < deadline:
@@ -88,7 +98,7 @@ def test_to_cancel_the_job_is_to_press_ctrl_c(known, tmp_path, monkeypatch, numb
     signal.signal(number, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt), logged("train", "t", tmp_path / "t"):
-            known.steer(known.find()[0].id, "cancel")
+            known.steer(_begun(known).id, "cancel")
             time.sleep(20)
             raise AssertionError("nobody interrupted")
     finally:
@@ -119,6 +129,38 @@ def test_a_locked_store_is_told_of_once_and_the_work_goes_on(known, file, monkey
     assert known.find() == []
 
 
+def test_work_does_not_wait_for_the_store(known, file, tmp_path):
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with logged("merge", "m", tmp_path / "m") as entry:
+            entry.report(1, 2)
+            assert time.monotonic() - began < 1.0  # it would give up after 3 s
+            other.execute("ROLLBACK")
+            number = _begun(known).id
+    assert known.get(number).state == "done"
+
+
+def test_a_command_begins_without_the_library_of_the_database(tmp_path):
+    code = "import sys, orbweave.logbook; sys.exit('sqlalchemy' in sys.modules)"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == 0
+
+
+def test_what_was_said_before_the_store_was_open_is_kept(known, file, monkeypatch):
+    monkeypatch.setattr("orbweave.worker.BEATS_PER_LEASE", 1200)
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with logged("merge", "m", None) as entry:
+            entry.note("merging")
+            other.execute("ROLLBACK")
+            number = _begun(known).id
+            deadline = time.monotonic() + 20
+            while (event := known.latest(number)) is None and time.monotonic() < deadline:
+                time.sleep(0.02)
+    assert event is not None and event.note == "merging"
+
+
 def test_a_store_that_vanishes_meanwhile_costs_a_warning_only(known, file, monkeypatch, caplog):
     monkeypatch.setattr("orbweave.logbook.WAIT_S", 0.1)
     with (
@@ -126,6 +168,7 @@ def test_a_store_that_vanishes_meanwhile_costs_a_warning_only(known, file, monke
         caplog.at_level(logging.WARNING),
     ):
         with logged("merge", "m", None):
+            _begun(known)
             other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
     assert "the end of this run is not in the list of jobs" in caplog.text
@@ -141,8 +184,10 @@ def test_a_place_that_cannot_be_a_store_stops_nothing(tmp_path, monkeypatch, cap
 
 
 def test_two_processes_on_one_result_do_not_share_a_job(known, tmp_path, caplog):
-    with logged("train", "t", tmp_path / "t"), logged("train", "t", tmp_path / "t"):
-        pass
+    with logged("train", "t", tmp_path / "t"):
+        _begun(known)
+        with logged("train", "t", tmp_path / "t"):
+            pass
     assert "another process is at" in caplog.text
     assert [job.state for job in known.find()] == ["done"]
 
@@ -150,15 +195,12 @@ def test_two_processes_on_one_result_do_not_share_a_job(known, tmp_path, caplog)
 def test_a_command_that_was_killed_has_failed(known, tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from orbweave.logbook import logged\n"
-        "with logged('train', 't', Path('t')): print('begun', flush=True); time.sleep(60)"
+        "with logged('train', 't', Path('t')): time.sleep(60)"
     )
     command = [sys.executable, "-c", code]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+    with subprocess.Popen(command, cwd=tmp_path, env=env) as process:
+        assert _begun(known).label == "t"
         reap_dead(Leases(known.store))
         assert known.find()[0].state == "running"
         process.send_signal(signal.SIGKILL)

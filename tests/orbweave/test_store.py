@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+import orbweave.store as store_module
 from orbweave import migrations
 from orbweave.job import NewJob
 from orbweave.jobs import open_jobs
@@ -133,8 +135,71 @@ def test_text_that_was_overwritten_is_damage_though_its_pages_are_in_order(file,
     for n in range(9):
         known.add(NewJob("train", f"run {n}"))
     known.store.close()
-    assert open_store(str(file)).moved_aside is None
+    sound = open_store(str(file), check=True)
+    assert sound.moved_aside is None
+    sound.close()  # or what is written below would lie in the log
     _write(file, change)
+    assert open_store(str(file)).moved_aside is not None
+
+
+@pytest.fixture
+def read_whole(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were read whole for damage."""
+    files: list[Path] = []
+    check = store_module._fault_of
+
+    def counted(file: Path, wait_s: float) -> str | None:
+        files.append(file)
+        return check(file, wait_s)
+
+    monkeypatch.setattr(store_module, "_fault_of", counted)
+    return files
+
+
+def test_a_store_that_is_as_we_left_it_is_not_read_whole_again(file, read_whole):
+    known = open_jobs(str(file))
+    for n in range(3):
+        known.add(NewJob("train", f"run {n}"))
+        known.store.close()
+        known = open_jobs(str(file))
+    assert len(known.find()) == 3
+    assert read_whole == []
+    assert open_store(str(file), check=True).moved_aside is None
+    assert read_whole == [file]
+
+
+@pytest.mark.parametrize("how", ["written by another", "put in its place", "not closed"])
+def test_a_store_that_is_not_as_we_left_it_is_read_whole(file, read_whole, how):
+    known = open_jobs(str(file))
+    known.add(NewJob("train", "a run"))
+    if how == "not closed":
+        known.store._engine.dispose()  # as a process does that ends otherwise
+    else:
+        known.store.close()
+    if how == "written by another":
+        _write(file, "UPDATE orbweave_jobs SET label = 'another run'")
+    elif how == "put in its place":
+        before = file.stat()
+        file.write_bytes(file.read_bytes())
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert open_store(str(file)).moved_aside is None
+    assert read_whole == [file]
+    open_store(str(file)).close()
+    assert read_whole == [file]
+
+
+@pytest.mark.parametrize("change", ["parameters = '{\"steps\": 3'", "label = CAST(X'FF' AS TEXT)"])
+def test_damage_without_a_trace_is_noticed_where_it_is_read(file, change):
+    known = open_jobs(str(file))
+    known.add(NewJob("train", "a run"))
+    known.store.close()
+    _write(file, f"UPDATE orbweave_jobs SET {change}")
+    store_module._seal(file)  # as if the system had not noticed
+    known = open_jobs(str(file))
+    assert known.store.moved_aside is None
+    with pytest.raises(StoreError, match="it is damaged .*; run the command again"):
+        known.find()
+    known.store.close()
     assert open_store(str(file)).moved_aside is not None
 
 
@@ -142,7 +207,7 @@ def test_numbers_that_are_none_are_no_damage(file):
     known = open_jobs(str(file))
     known.add(NewJob("evaluate", "a run", {"loss": float("nan")}))
     known.store.close()
-    assert open_store(str(file)).moved_aside is None
+    assert open_store(str(file), check=True).moved_aside is None
 
 
 def test_an_emptied_store_is_filled_from_the_folders(file, tmp_path):
