@@ -17,12 +17,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from merging.numbers import Array, narrow, widen
 from orbweave.errors import ModelError, shown
 from orbweave.weights import TensorInfo, read_header
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from merging.tensors import Weights
 
 __all__ = ["AdaptedWeights", "Adapter", "open_adapter"]
@@ -173,8 +174,9 @@ def _unsupported(config: dict[str, Any]) -> list[str]:
 class AdaptedWeights:
     """The weights of a model with an adapter over them; see `merging.tensors.Weights`."""
 
-    def __init__(self, base: Weights, adapter: Adapter) -> None:
-        self._base, self._adapter = base, adapter
+    def __init__(self, base: Weights, adapter: Adapter, factors: Weights) -> None:
+        """Lay an adapter over weights; `factors` are those of its own file."""
+        self._base, self._adapter, self._stored = base, adapter, factors
         # A few layers' worth: neighbouring chunks share their factors.
         self._factors = lru_cache(maxsize=4)(self._load)
 
@@ -183,24 +185,25 @@ class AdaptedWeights:
         """Those of the base."""
         return self._base.tensors
 
-    def read(self, name: str, start: int, stop: int) -> Tensor:
+    def read(self, name: str, start: int, stop: int) -> Array:
         """Return flattened elements, rounded to the dtype of the base as a saved merge is."""
         if name not in self._adapter.factors:
             return self._base.read(name, start, stop)
-        factors = self._factors(name)
+        factors, dtype = self._factors(name), self.tensors[name].dtype
         a, b = factors["lora_A"], factors["lora_B"]
         width = a.shape[1]
         first, last = start // width, -(-stop // width)
-        stored = self._base.read(name, first * width, last * width).reshape(-1, width)
-        rows = stored.float().addmm(b[first:last], a, alpha=self._adapter.scale(name))
+        rows = widen(self._base.read(name, first * width, last * width), dtype).reshape(-1, width)
+        rows = rows + b[first:last] @ a * self._adapter.scale(name)
         if self._adapter.dora:
             length = factors["lora_magnitude_vector"][first:last]
-            rows *= (length / rows.norm(dim=1))[:, None]
-        return rows.to(stored.dtype).flatten()[start - first * width : stop - first * width]
+            rows *= (length / np.linalg.norm(rows, axis=1))[:, None]
+        return narrow(rows, dtype).reshape(-1)[start - first * width : stop - first * width]
 
-    def _load(self, name: str) -> dict[str, Tensor]:
-        from safetensors import safe_open
-
-        with safe_open(self._adapter.weights, framework="pt") as file:
-            parts = self._adapter.factors[name].items()
-            return {part: file.get_tensor(stored).float() for part, stored in parts}
+    def _load(self, name: str) -> dict[str, Array]:
+        loaded = {}
+        for part, stored in self._adapter.factors[name].items():
+            dtype, shape = self._stored.tensors[stored]
+            numbers = widen(self._stored.read(stored, 0, math.prod(shape)), dtype)
+            loaded[part] = numbers.astype(np.float32, copy=False).reshape(shape)
+        return loaded

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
+from filecmp import cmp
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +29,7 @@ _TAKEN_FROM_BASE = (
     *("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps"),
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 )
+_SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 class Finding(NamedTuple):
@@ -237,7 +239,8 @@ def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Fi
 
 
 def _tokenizer_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
-    ours, theirs = _vocabulary(lead), _vocabulary(other)
+    ours = _vocabulary(lead)
+    theirs = ours if _same_tokenizer(lead, other) else _vocabulary(other)
     if ours is None or theirs is None or recipe.tokenizer_source or recipe.tokenizer:
         return
     if ours != theirs:
@@ -246,11 +249,20 @@ def _tokenizer_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator
             f"the vocabularies of {lead.name} and {other.name} differ in {n_unlike} entries, so "
             "one row stands for different tokens; set tokenizer_source to base, union or a model"
         )
-    elif _chat_template(lead) != _chat_template(other):
+        return
+    if _chat_template(lead) != _chat_template(other):
         yield _note(
             f"the chat templates differ; the result takes that of {lead.name}, "
             "tokenizer_source chooses another"
         )
+    mine, its = _special_tokens(lead), _special_tokens(other)
+    for key in _SPECIAL_TOKENS:
+        if mine.get(key) != its.get(key):
+            yield _note(
+                f"{key} is {shown(mine.get(key))} in the tokenizer of {lead.name} and "
+                f"{shown(its.get(key))} in that of {other.name}; the result takes the first, "
+                "tokenizer_source chooses another"
+            )
 
 
 # ---------------------------------------------------------------- what the files say
@@ -272,6 +284,15 @@ def _dtypes(parent: Parent) -> str:
 def _some(names: Collection[str]) -> str:
     first, *rest = sorted(names)
     return f"{first} (and {len(rest)} more)" if rest else first
+
+
+def _same_tokenizer(lead: Parent, other: Parent) -> bool:
+    """Return whether two models have one tokenizer.json, byte by byte: it is read once then."""
+    ours, theirs = lead.tokenizer_folder, other.tokenizer_folder
+    if ours is None or theirs is None:
+        return False
+    files = [ours / "tokenizer.json", theirs / "tokenizer.json"]
+    return all(file.is_file() for file in files) and cmp(files[0], files[1], shallow=False)
 
 
 def _vocabulary(parent: Parent) -> dict[str, int] | None:
@@ -306,6 +327,16 @@ def _chat_template(parent: Parent) -> object:
         return path.read_text("utf-8").strip()
     except ValueError as err:
         raise _damaged(path, err) from err
+
+
+def _special_tokens(parent: Parent) -> dict[str, Any]:
+    """Return the special tokens a tokenizer names, by their part; empty where none are named."""
+    folder = parent.tokenizer_folder
+    if folder is None:
+        return {}
+    named = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+    tokens = {key: named.get(key) for key in _SPECIAL_TOKENS}
+    return {k: t.get("content") if isinstance(t, dict) else t for k, t in tokens.items()}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from merging.card import Ancestor, model_card
 from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
+from merging.numbers import FLOATS, TORCH_NAMES
 from merging.parent import Parent
 from merging.plan import Step, plan
 from merging.recipe import Recipe
@@ -31,7 +32,6 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
 )
-_TORCH_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 def write_merge(
@@ -142,7 +142,7 @@ def _merge(
     """Write weights, configuration, tokenizer and geometry; return the last."""
     steps = plan(recipe, parents, partial=partial)
     on_progress(f"merging {len(steps)} tensors of {' and '.join(parents)}")
-    from merging.geometry import document, geometry_of  # loads torch
+    from merging.geometry import document, geometry_of
     from merging.stream import Progress, merge_into_folder
     from merging.tensors import n_bytes, open_weights
 
@@ -182,10 +182,10 @@ def _write_config(
     first = recipe.inputs[0]
     base = parents[first.model]
     config = dict(base.config)
-    dtypes = {step.info.dtype for step in steps} & _TORCH_NAMES.keys()
+    dtypes = {step.info.dtype for step in steps} & FLOATS
     if len(dtypes) == 1:
         config.pop("torch_dtype", None)
-        config["dtype"] = _TORCH_NAMES[dtypes.pop()]
+        config["dtype"] = TORCH_NAMES[dtypes.pop()]
     if first.layer_range is not None:
         begin, end = first.layer_range
         for key, value in config.items():

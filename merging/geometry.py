@@ -18,14 +18,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from merging.kernel import COLLINEAR_COS, PARALLEL, ZERO_NORM, cosine
+from merging.numbers import FLOATS, STORED, Array, widen
 from merging.parent import Parent, layer_of
 from merging.plan import Step
-from merging.stream import Grams, one_torch_thread
-from merging.tensors import DTYPES, Weights, open_weights
+from merging.stream import Grams
+from merging.tensors import Weights, open_weights
 from orbweave.errors import ModelError, UsageError
 
 __all__ = [
@@ -182,7 +183,7 @@ def compare(
     for model in models:
         _check_readable(model)
     shared = [name for name in a.tensors if all(_fits(name, a, other) for other in models)]
-    floats = [name for name in shared if DTYPES[a.tensors[name].dtype].is_floating_point]
+    floats = [name for name in shared if a.tensors[name].dtype in FLOATS]
     if not floats:
         names = " and ".join(model.name for model in models)
         raise UsageError(
@@ -196,7 +197,7 @@ def compare(
         numel = math.prod(a.tensors[name].shape)
         return _measured(name, numel, _products(name, weights, numel), models)
 
-    with one_torch_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for future in as_completed([pool.submit(work, name) for name in floats]):
                 rows[future.result().name] = future.result()
@@ -252,7 +253,7 @@ def _fits(name: str, a: Parent, other: Parent) -> bool:
 
 
 def _check_readable(model: Parent) -> None:
-    unknown = sorted({info.dtype for info in model.tensors.values()} - DTYPES.keys())
+    unknown = sorted({info.dtype for info in model.tensors.values()} - STORED.keys())
     if unknown:
         raise ModelError(
             f"wanted weights in bfloat16 or float32 in {model.name}, found {', '.join(unknown)}; "
@@ -260,29 +261,32 @@ def _check_readable(model: Parent) -> None:
         )
 
 
-def _products(name: str, weights: Sequence[Weights], numel: int) -> Tensor:
+def _products(name: str, weights: Sequence[Weights], numel: int) -> Array:
     """Return the inner products of a, b, b - a and, with a base, of both task vectors.
 
     The differences are taken before the products, in float64: so an angle of a millionth of a
     degree is still an angle, where a cosine would long be 1.
     """
-    total = torch.zeros(())
+    total = np.zeros(())
     for start in range(0, max(numel, 1), _CHUNK):
         stop = min(start + _CHUNK, numel)
-        a, b, *base = (each.read(name, start, stop).double() for each in weights)
-        rows = torch.stack([a, b, b - a, *(each - c for c in base for each in (a, b))])
+        a, b, *base = (
+            widen(each.read(name, start, stop), each.tensors[name].dtype).astype(np.float64)
+            for each in weights
+        )
+        rows = np.stack([a, b, b - a, *(each - c for c in base for each in (a, b))])
         total = total + rows @ rows.T
     return total
 
 
-def _measured(name: str, numel: int, products: Tensor, models: Sequence[Parent]) -> TensorGeometry:
-    if not products.isfinite().all():
+def _measured(name: str, numel: int, products: Array, models: Sequence[Parent]) -> TensorGeometry:
+    if not np.isfinite(products).all():
         raise ModelError(
             f"wanted finite weights in {name} of {' and '.join(m.name for m in models)}, found "
             "NaN or infinite ones; one of these models is damaged, use another"
         )
-    pair, dd = products[:2, :2], products[2, 2].item()
-    row = _row(name, numel, _path(pair, dd), pair, products[0, 2].item(), dd)
+    pair, dd = products[:2, :2], float(products[2, 2])
+    row = _row(name, numel, _path(pair, dd), pair, float(products[0, 2]), dd)
     if len(models) == 2:
         return row
     (xx, xy), (_, yy) = products[3:, 3:].tolist()
@@ -291,7 +295,7 @@ def _measured(name: str, numel: int, products: Tensor, models: Sequence[Parent])
     return row._replace(task_norm_a=x, task_norm_b=y, task_cosine=cos)
 
 
-def _merged(step: Step, products: Tensor) -> TensorGeometry:
+def _merged(step: Step, products: Array) -> TensorGeometry:
     """Return a merged tensor's geometry from the inner products of its sources."""
     numel, path = math.prod(step.info.shape), _path_taken(step, products)
     rows = []
@@ -305,7 +309,7 @@ def _merged(step: Step, products: Tensor) -> TensorGeometry:
     return TensorGeometry(step.name, layer, part, numel, path, norm, None, None, None, None)
 
 
-def _row(name: str, numel: int, path: Path, pair: Tensor, ad: float, dd: float) -> TensorGeometry:
+def _row(name: str, numel: int, path: Path, pair: Array, ad: float, dd: float) -> TensorGeometry:
     """Return a tensor's geometry from the inner products of a and b, and of d = b - a."""
     (aa, ab), (_, bb) = pair.tolist()
     norm_a, norm_b = math.sqrt(aa), math.sqrt(bb)
@@ -326,14 +330,14 @@ def _row(name: str, numel: int, path: Path, pair: Tensor, ad: float, dd: float) 
     )
 
 
-def _path(pair: Tensor, dd: float) -> Path:
+def _path(pair: Array, dd: float) -> Path:
     """Return what mergekit's SLERP does with a tensor for t inside (0, 1)."""
     if dd == 0:
         return "identical"
     return _arc(pair, COLLINEAR_COS)
 
 
-def _path_taken(step: Step, products: Tensor) -> Path:
+def _path_taken(step: Step, products: Array) -> Path:
     """Return what a merge did with a tensor."""
     if step.way == "copy" or 1.0 in step.shares:
         return "copied"
@@ -342,8 +346,8 @@ def _path_taken(step: Step, products: Tensor) -> Path:
     return _arc(products, COLLINEAR_COS if step.way == "slerp" else 1 - PARALLEL)
 
 
-def _arc(pair: Tensor, edge: float) -> Path:
-    if pair.diagonal().min().item() <= ZERO_NORM**2:
+def _arc(pair: Array, edge: float) -> Path:
+    if pair.diagonal().min() <= ZERO_NORM**2:
         return "zero"
     return "linear" if abs(cosine(pair)) > edge else "slerp"
 

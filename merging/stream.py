@@ -10,14 +10,13 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from merging.kernel import (
     Read,
@@ -26,16 +25,22 @@ from merging.kernel import (
     karcher_weights,
     slerp_weights,
 )
+from merging.numbers import FLOATS, TORCH_NAMES, Array, largest, narrow, widen
 from merging.plan import Step
-from merging.tensors import DTYPES, SHARD_BYTES, ShardWriter, Weights, n_bytes
+from merging.tensors import SHARD_BYTES, ShardWriter, Weights, as_stored, n_bytes
 from orbweave.errors import Cancelled, ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Grams", "Progress", "merge_into_folder", "merge_into_memory", "weights_of"]
 
-Grams = dict[str, Tensor]
+Grams = dict[str, Array]
 """Tensor name -> inner products of its sources, see `merging.kernel.gram`."""
-Write = Callable[[str, int, Tensor], None]
+Write = Callable[[str, int, Array], None]
 """Takes a tensor's name, the place of the first element and a chunk."""
+_KEPT = 1 << 20
+"""Tensors of up to so many elements are read once and kept between the two passes: 4 MB each."""
 _STOPPED = "the merge was stopped; nothing half made was kept"
 
 
@@ -106,10 +111,17 @@ def merge_into_memory(
     Raises:
         ModelError, Cancelled: as in `merge_into_folder`.
     """
-    made = {s.name: torch.empty(s.info.shape, dtype=DTYPES[s.info.dtype]) for s in steps}
+    import torch
 
-    def write(name: str, start: int, chunk: Tensor) -> None:
-        made[name].view(-1)[start : start + len(chunk)] = chunk
+    made = {
+        s.name: torch.empty(s.info.shape, dtype=getattr(torch, TORCH_NAMES[s.info.dtype]))
+        for s in steps
+    }
+    stored = {name: as_stored(tensor) for name, tensor in made.items()}
+    dtypes = {s.name: s.info.dtype for s in steps}
+
+    def write(name: str, start: int, chunk: Array) -> None:
+        stored[name][start : start + len(chunk)] = narrow(chunk, dtypes[name])
 
     _run(steps, weights, write, {} if grams is None else grams, on_progress, is_cancelled)
     return made
@@ -133,7 +145,8 @@ def _run(
             _merge_tensor(step, weights, write, grams, stop)
         return step.name
 
-    with one_torch_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    # One thread each: those of BLAS, which lays adapters over weights, would fight with ours.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             futures = [pool.submit(work, step) for step in steps]
             for n_done, future in enumerate(as_completed(futures), 1):
@@ -147,36 +160,26 @@ def _run(
             pool.shutdown(cancel_futures=True)
 
 
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Let each of our threads compute alone: torch's own would fight over the cores."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
 def _merge_tensor(
     step: Step, weights: Mapping[str, Weights], write: Write, grams: Grams, stop: threading.Event
 ) -> None:
     n_elements = math.prod(step.info.shape)
     reads = [
-        _reader(weights[source.parent], source.tensor, DTYPES[step.rounded_to])
-        for source in step.sources
+        _reader(weights[source.parent], source.tensor, step.rounded_to) for source in step.sources
     ]
 
-    if not DTYPES[step.info.dtype].is_floating_point:
+    if step.info.dtype not in FLOATS:
         write(step.name, 0, _agreed(step, [read(0, n_elements) for read in reads]))
         return
     if step.name not in grams:
+        if n_elements <= _KEPT:  # else there is one pass, in which a parent of weight 0 is not read
+            reads = [_kept(read(0, n_elements)) for read in reads]
         grams[step.name] = gram(reads, n_elements)
     _check_finite(step, grams[step.name])
     shares = weights_of(step, grams[step.name])
-    may_overflow = _bound(shares, grams[step.name]) > torch.finfo(DTYPES[step.info.dtype]).max
+    may_overflow = _bound(shares, grams[step.name]) > largest(step.info.dtype)
 
-    def write_chunk(start: int, chunk: Tensor) -> None:
+    def write_chunk(start: int, chunk: Array) -> None:
         if stop.is_set():
             raise Cancelled(_STOPPED)
         if may_overflow:
@@ -186,7 +189,7 @@ def _merge_tensor(
     combine(reads, shares, n_elements, write_chunk)
 
 
-def weights_of(step: Step, products: Tensor) -> Sequence[float]:
+def weights_of(step: Step, products: Array) -> Sequence[float]:
     """Return what each source of a step is multiplied by."""
     if step.way == "slerp":
         return slerp_weights(products, step.shares[1])
@@ -197,13 +200,27 @@ def weights_of(step: Step, products: Tensor) -> Sequence[float]:
     return step.shares
 
 
-def _reader(weights: Weights, tensor: str, dtype: torch.dtype) -> Read:
-    return lambda start, stop: weights.read(tensor, start, stop).to(dtype)
+def _kept(whole: Array) -> Read:
+    return lambda start, stop: whole[start:stop]
 
 
-def _agreed(step: Step, buffers: Sequence[Tensor]) -> Tensor:
+def _reader(weights: Weights, tensor: str, rounded_to: str) -> Read:
+    """Return what reads a parent's tensor, rounded as asked for."""
+    dtype = weights.tensors[tensor].dtype
+
+    def read(start: int, stop: int) -> Array:
+        stored = weights.read(tensor, start, stop)
+        if dtype not in FLOATS:
+            return stored
+        wide = widen(stored, dtype)
+        return wide if dtype == rounded_to else widen(narrow(wide, rounded_to), rounded_to)
+
+    return read
+
+
+def _agreed(step: Step, buffers: Sequence[Array]) -> Array:
     """Return a buffer of whole numbers, which cannot be averaged."""
-    if any(not torch.equal(buffers[0], other) for other in buffers[1:]):
+    if any(not np.array_equal(buffers[0], other) for other in buffers[1:]):
         parents = " and ".join(source.parent for source in step.sources)
         raise ModelError(
             f"wanted the same whole numbers in {step.name} of {parents}, found different ones; "
@@ -212,7 +229,7 @@ def _agreed(step: Step, buffers: Sequence[Tensor]) -> Tensor:
     return buffers[0]
 
 
-def _check_finite(step: Step, products: Tensor) -> None:
+def _check_finite(step: Step, products: Array) -> None:
     for source, square in zip(step.sources, products.diagonal().tolist(), strict=True):
         if not math.isfinite(square):
             raise ModelError(
@@ -222,7 +239,7 @@ def _check_finite(step: Step, products: Tensor) -> None:
             )
 
 
-def _bound(shares: Sequence[float], products: Tensor) -> float:
+def _bound(shares: Sequence[float], products: Array) -> float:
     """Return what no merged weight exceeds: the lengths of the parents, each times its share.
 
     Healthy tensors stay so far below the largest number of any dtype that they need not be
@@ -232,8 +249,9 @@ def _bound(shares: Sequence[float], products: Tensor) -> float:
     return sum(abs(share) * math.sqrt(x) for share, x in zip(shares, squares, strict=True))
 
 
-def _check_fits(step: Step, chunk: Tensor) -> None:
-    if not chunk.to(DTYPES[step.info.dtype]).isfinite().all():
+def _check_fits(step: Step, chunk: Array) -> None:
+    dtype = step.info.dtype
+    if not np.isfinite(widen(narrow(chunk, dtype), dtype)).all():
         raise ModelError(
             f"wanted {step.name} in {step.info.dtype}, found merged weights too large for it; "
             "set out_dtype to bfloat16 or float32"

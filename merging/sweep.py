@@ -52,6 +52,7 @@ __all__ = [
     "Sweep",
     "open_laboratory",
     "read",
+    "weights_hash",
 ]
 
 Scores = Mapping[str, Sequence[float]]
@@ -149,11 +150,16 @@ class Sweep:
     def merges(self) -> list[Merge]:
         """Return every different model that is no parent, each once, under its first name."""
         keys = {each.made.key for each in self.answers if each.made.variant.way == "parent"}
+        ways: dict[str, set[Way]] = {}
+        for each in self.answers:
+            ways.setdefault(each.made.key, set()).add(each.made.variant.way)
         found = []
         for made in (each.made for each in self.answers):
             if made.key not in keys:
                 keys.add(made.key)
-                traits = {"slerp": float(made.variant.way == "slerp")}
+                traits = {}
+                if len(ways[made.key]) == 1:  # a SLERP that is the LERP says nothing of either
+                    traits["slerp"] = float(made.variant.way == "slerp")
                 if made.variant.t is not None:
                     traits["t"] = made.variant.t
                 found.append(Merge(made.variant.name, self.parents, self.distance, traits))
@@ -212,7 +218,7 @@ def open_laboratory(
         on_progress(f"loading {name}")
         steps = plan(alone(name), {name: parent})
         tensors[name] = merge_into_memory(steps, {name: open_weights(parent)})
-        hashes[name] = _Hashes(_weights_hash(parent), _manner_hash(parent))
+        hashes[name] = _Hashes(weights_hash(parent), _manner_hash(parent))
     weights = {name: LoadedWeights(loaded) for name, loaded in tensors.items()}
     grams: Grams = {}
     merge = next(variant for variant in matrix if variant.way != "parent")
@@ -360,6 +366,14 @@ class Laboratory:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
+def weights_hash(parent: Parent) -> str:
+    """Return one hash of a model's weights, adapters included."""
+    files = [*sorted(set(parent.files.values())), *(a.weights for a in parent.adapters)]
+    settings = [f"{a.alpha} {a.rank_stabilised} {a.dora}" for a in parent.adapters]
+    lines = [*map(sha256_file, files), *settings]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
 def read(sweep: Sweep, *, seed: int = 0) -> Reading:
     """Return the best merge, chosen on one half of the questions, and SLERP against LERP.
 
@@ -388,13 +402,6 @@ def _square_apart(a: Any, b: Any) -> float:
     """Return the squared distance of two tensors, summed chunk by chunk."""
     pairs = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
     return float(sum((y.float() - x.float()).square().sum().item() for x, y in pairs))
-
-
-def _weights_hash(parent: Parent) -> str:
-    files = [*sorted(set(parent.files.values())), *(a.weights for a in parent.adapters)]
-    settings = [f"{a.alpha} {a.rank_stabilised} {a.dora}" for a in parent.adapters]
-    lines = [*map(sha256_file, files), *settings]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def _manner_hash(parent: Parent) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "halves",
     "holm",
     "mean_difference",
+    "mean_interval",
     "points",
     "synergies",
     "verdict",
@@ -225,7 +226,22 @@ def mean_difference(
         raise UsageError("wanted at least one pair of models to compare, got none")
     gains = [results.row(b).astype(float) - results.row(a) for a, b in pairs]
     by_question = np.mean(gains, axis=0)
-    return float(by_question.mean()), _mean_interval(by_question, seed)
+    return float(by_question.mean()), mean_interval(by_question, seed)
+
+
+def mean_interval(values: NDArray[np.float64], seed: int) -> Interval:
+    """Return the percentile bootstrap interval of the mean of per-question values.
+
+    Args:
+        values: Shape (questions,).
+        seed: Of the bootstrap.
+    """
+    rng = np.random.default_rng(seed)
+    # Drawing questions with replacement is drawing how often each value came up.
+    kinds, counts = np.unique(values.round(12), return_counts=True)
+    drawn = rng.multinomial(values.size, counts / values.size, size=_RESAMPLES)
+    low, high = np.quantile(drawn @ kinds / values.size, [_ALPHA / 2, 1 - _ALPHA / 2])
+    return Interval(float(low), float(high))
 
 
 def synergies(
@@ -375,7 +391,7 @@ def _synergy(results: Results, merge: Merge, better: str | None, seed: int) -> S
         better = merge.parents[int(accuracies.argmax())]
     found = compare(results, better, merge.name, seed=seed)
     excess = merged - parents.mean(axis=0)
-    excess_bounds = _mean_interval(excess, seed)
+    excess_bounds = mean_interval(excess, seed)
     bounds = wilson(int(merged.sum()), merged.size)
     every, some = parents.all(axis=0), parents.any(axis=0)
     return Synergy(
@@ -406,13 +422,3 @@ def _synergy(results: Results, merge: Merge, better: str | None, seed: int) -> S
         n_lost=int((~merged & every).sum()),
         traits=dict(merge.traits),
     )
-
-
-def _mean_interval(values: NDArray[np.float64], seed: int) -> Interval:
-    """Return the percentile bootstrap interval of the mean of per-question values."""
-    rng = np.random.default_rng(seed)
-    # Drawing questions with replacement is drawing how often each value came up.
-    kinds, counts = np.unique(values.round(12), return_counts=True)
-    drawn = rng.multinomial(values.size, counts / values.size, size=_RESAMPLES)
-    low, high = np.quantile(drawn @ kinds / values.size, [_ALPHA / 2, 1 - _ALPHA / 2])
-    return Interval(float(low), float(high))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from merging.synergy_patterns import Correlations, Groups, density
-from merging.synergy_views import COLOURS, in_our_style, numbered
+from merging.synergy_views import COLOURS, CROWDED, in_our_style, numbered, row_inch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,9 +64,10 @@ def cluster_map(found: Groups) -> Figure:
     _points(axes, found)
     cross: Any = {"marker": "+", "s": 160, "color": "black", "linewidth": 1.6}
     axes.scatter(*found.centroids.T, label="centroids", zorder=4, **cross)
-    for i, place in enumerate(found.points, start=1):
-        axes.annotate(str(i), place, xytext=(5, 3), textcoords="offset points", fontsize=8)
-    numbered(axes, found.names)
+    if len(found.names) <= CROWDED:
+        for i, place in enumerate(found.points, start=1):
+            axes.annotate(str(i), place, xytext=(5, 3), textcoords="offset points", fontsize=8)
+        numbered(axes, found.names)
     doubt = "" if found.silhouette >= _GROUPED else ": there may be none"
     axes.set_title(f"Groups of merges (K-means; mean silhouette {found.silhouette:.2f}{doubt})")
     figure.legend(loc="outside lower left", ncols=6)
@@ -104,7 +105,8 @@ def dendrogram_view(found: Groups) -> Figure:
 
     tree: Any = dendrogram(found.tree, no_plot=True)
     leaves = tree["leaves"]
-    figure = Figure(figsize=(7.2, 1.6 + 0.26 * len(leaves)), layout="constrained")
+    n = len(leaves)
+    figure = Figure(figsize=(7.2, 1.6 + row_inch(n) * n), layout="constrained")
     axes = figure.subplots()
     for heights, places in zip(tree["dcoord"], tree["icoord"], strict=True):
         axes.plot(heights, places, color="black", linewidth=1)

@@ -49,6 +49,15 @@ class Correlations(NamedTuple):
     1 where there are too few to tell."""
     warnings: tuple[str, ...]
 
+    def varying(self) -> Correlations:
+        """Return it without the columns that are the same for every merge; warnings stay."""
+        kept = [i for i in range(len(self.columns)) if not np.isnan(self.pearson[i, i])]
+        return self._replace(
+            columns=tuple(self.columns[i] for i in kept),
+            pearson=self.pearson[np.ix_(kept, kept)],
+            spearman=self.spearman[np.ix_(kept, kept)],
+        )
+
     def document(self) -> dict[str, Any]:
         """Return it as JSON values; undefined correlations are null."""
         tables = {"pearson": self.pearson, "spearman": self.spearman}

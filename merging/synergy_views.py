@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "CROWDED",
     "FORMATS",
     "Point",
     "accuracy_over_t",
@@ -31,6 +32,7 @@ __all__ = [
     "expected_against_actual",
     "in_our_style",
     "numbered",
+    "row_inch",
     "save",
     "sorted_deviations",
 ]
@@ -52,6 +54,8 @@ _STATUS = (
 """What can be said of a merge: colour, marker, filling if not the colour."""
 _WAYS = (("slerp", COLOURS["blue"], "o", "-", -1), ("lerp", COLOURS["orange"], "s", "--", 1))
 """Colour, marker, line and side of the place it is drawn on, so that bars do not hide bars."""
+CROWDED = 24
+"""Merges from which on they are not numbered beside the axes, and rows move closer together."""
 _PARENT_LINES: Any = ((0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))
 _SETTINGS: Any = {
     "svg.hashsalt": "orbweave",
@@ -186,10 +190,14 @@ def accuracy_over_t(
 
 @in_our_style
 def expected_against_actual(rows: Sequence[Synergy]) -> Figure:
-    """Draw each merge's accuracy over the mean of its parents, with the line where both agree."""
+    """Draw each merge's accuracy over the mean of its parents, with the line where both agree.
+
+    A few merges are numbered and named beside the axes; of many, `sorted_deviations` has the names.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 5.4), layout="constrained")
+    is_crowded = len(rows) > CROWDED
+    figure = Figure(figsize=(5.6 if is_crowded else 7.2, 5.4), layout="constrained")
     axes = figure.subplots()
     x, y = _percent(rows, "expected"), _percent(rows, "actual")
     low, high = x + _percent(rows, "excess_low"), x + _percent(rows, "excess_high")
@@ -197,8 +205,10 @@ def expected_against_actual(rows: Sequence[Synergy]) -> Figure:
     axes.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="mean of the parents")
     for own, look in _looks(rows):
         axes.errorbar(x[own], y[own], yerr=_arms(y[own], low[own], high[own]), **look)
-    for i, place in enumerate(zip(x, y, strict=True), start=1):
-        axes.annotate(str(i), place, xytext=(5, 3), textcoords="offset points", fontsize=8)
+    if not is_crowded:
+        for i, place in enumerate(zip(x, y, strict=True), start=1):
+            axes.annotate(str(i), place, xytext=(5, 3), textcoords="offset points", fontsize=8)
+        numbered(axes, [row.name for row in rows])
     axes.set(
         xlim=ends,
         ylim=ends,
@@ -207,7 +217,6 @@ def expected_against_actual(rows: Sequence[Synergy]) -> Figure:
         ylabel="actual: the merge, % right",
         title="Expected against actual accuracy",
     )
-    numbered(axes, [row.name for row in rows])
     figure.legend(
         loc="outside lower left",
         ncols=2,
@@ -223,7 +232,7 @@ def sorted_deviations(rows: Sequence[Synergy]) -> Figure:
     from matplotlib.figure import Figure
 
     rows = sorted(rows, key=lambda row: (row.improvement, row.name))
-    figure = Figure(figsize=(7.2, 1.7 + 0.26 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.7 + row_inch(len(rows)) * len(rows)), layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=1)
     x, low, high = (_percent(rows, f"improvement{end}") for end in ("", "_low", "_high"))
@@ -247,6 +256,11 @@ def sorted_deviations(rows: Sequence[Synergy]) -> Figure:
     return figure
 
 
+def row_inch(n: int) -> float:
+    """Return the height of one row of n named ones, in inches."""
+    return 0.26 if n <= CROWDED else 0.17
+
+
 def numbered(axes: Any, names: Sequence[str]) -> None:
     """Write beside the axes which number stands for which name."""
     key = "\n".join(f"{i:>2}  {name}" for i, name in enumerate(names, start=1))
@@ -265,7 +279,8 @@ def _looks(rows: Sequence[Synergy]) -> list[tuple[list[int], dict[str, Any]]]:
         if own:
             look = {"color": colour, "marker": marker, "markerfacecolor": face or colour}
             look |= {"linestyle": "none", "label": status}
-            found.append((own, {**look, "markersize": 6, "elinewidth": 1.0, "capsize": 2.5}))
+            size = 6 if len(rows) <= CROWDED else 4
+            found.append((own, {**look, "markersize": size, "elinewidth": 0.9, "capsize": 2}))
     return found
 
 

@@ -14,33 +14,31 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from merging.adapter import AdaptedWeights
+from merging.numbers import STORED, TORCH_NAMES, Array, narrow
 from merging.parent import INDEX, SINGLE, Parent
 from orbweave.errors import ModelError
 from orbweave.files import write_text
 from orbweave.weights import TensorInfo
 
-__all__ = ["DTYPES", "LoadedWeights", "ShardWriter", "StoredWeights", "Weights", "open_weights"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""The format's names of what can be read."""
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+__all__ = [
+    "LoadedWeights",
+    "ShardWriter",
+    "StoredWeights",
+    "Weights",
+    "as_stored",
+    "n_bytes",
+    "open_weights",
+]
+
+_NAMES = {f"torch.{torch_name}": name for name, torch_name in TORCH_NAMES.items()}
 _MEND = "fetch or build the model again"
 SHARD_BYTES = 5_000_000_000
 """Size of a shard, as transformers cut them for years."""
@@ -53,8 +51,8 @@ class Weights(Protocol):
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Name -> dtype and shape."""
 
-    def read(self, name: str, start: int, stop: int) -> Tensor:
-        """Return elements [start, stop) of the flattened tensor, in its own dtype."""
+    def read(self, name: str, start: int, stop: int) -> Array:
+        """Return elements [start, stop) of the flattened tensor, as they are stored."""
 
 
 class StoredWeights:
@@ -67,14 +65,14 @@ class StoredWeights:
         for path in sorted(set(files.values())):
             self._places |= _places(path, tensors)
 
-    def read(self, name: str, start: int, stop: int) -> Tensor:
+    def read(self, name: str, start: int, stop: int) -> Array:
         """Return elements [start, stop) of the flattened tensor.
 
         Raises:
             ModelError: the file cannot be read or ends too early.
         """
-        chunk = torch.empty(stop - start, dtype=DTYPES[self.tensors[name].dtype])
-        view = chunk.view(torch.uint8).numpy().data
+        chunk = np.empty(stop - start, STORED[self.tensors[name].dtype])
+        view = chunk.view(np.uint8).data
         path = self._files[name]
         try:
             with path.open("rb", buffering=0) as file:
@@ -92,22 +90,34 @@ class LoadedWeights:
     """Weights that are in memory already; read without a copy."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self._flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
+        self._flat = {name: as_stored(tensor) for name, tensor in tensors.items()}
         self.tensors = {
-            name: TensorInfo(_NAMES[tensor.dtype], tuple(tensor.shape))
+            name: TensorInfo(_NAMES[str(tensor.dtype)], tuple(tensor.shape))
             for name, tensor in tensors.items()
         }
 
-    def read(self, name: str, start: int, stop: int) -> Tensor:
+    def read(self, name: str, start: int, stop: int) -> Array:
         """Return elements [start, stop) of the flattened tensor, a view."""
         return self._flat[name][start:stop]
+
+
+def as_stored(tensor: Tensor) -> Array:
+    """Return a tensor's numbers as one stored array; a view if it is contiguous."""
+    import torch  # whoever has tensors has loaded it
+
+    flat = tensor.detach().reshape(-1)
+    if flat.dtype == torch.bfloat16:
+        bits: Array = flat.view(torch.int16).numpy().view(np.uint16)
+        return bits
+    return flat.numpy()
 
 
 def open_weights(parent: Parent) -> Weights:
     """Return a parent's weights with its adapters over them."""
     weights: Weights = StoredWeights(parent.tensors, parent.files)
     for adapter in parent.adapters:
-        weights = AdaptedWeights(weights, adapter)
+        factors = StoredWeights(adapter.tensors, dict.fromkeys(adapter.tensors, adapter.weights))
+        weights = AdaptedWeights(weights, adapter, factors)
     return weights
 
 
@@ -148,15 +158,15 @@ class ShardWriter:
             index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}
             write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
-    def write(self, name: str, start: int, chunk: Tensor) -> None:
-        """Write the elements from `start` on, converted to the tensor's dtype.
+    def write(self, name: str, start: int, chunk: Array) -> None:
+        """Write the elements from `start` on, wide ones, rounded to the tensor's dtype.
 
         Raises:
             OSError: the disk refused.
         """
         file, place = self._places[name]
-        chunk = chunk.to(DTYPES[self._tensors[name].dtype]).contiguous()
-        view = chunk.view(torch.uint8).numpy().data
+        chunk = np.ascontiguousarray(narrow(chunk, self._tensors[name].dtype))
+        view = chunk.view(np.uint8).data
         place += start * chunk.itemsize
         while view:
             n_written = os.pwrite(file, view, place)
@@ -176,7 +186,11 @@ class ShardWriter:
 
 def n_bytes(info: TensorInfo) -> int:
     """Return the size of a stored tensor."""
-    return math.prod(info.shape) * DTYPES[info.dtype].itemsize
+    return math.prod(info.shape) * _itemsize(info)
+
+
+def _itemsize(info: TensorInfo) -> int:
+    return np.dtype(STORED[info.dtype]).itemsize
 
 
 def _places(path: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
@@ -232,7 +246,7 @@ def _header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     places: dict[str, int] = {}
     end = 0
-    for name, info in sorted(tensors.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize):
+    for name, info in sorted(tensors.items(), key=lambda item: -_itemsize(item[1])):
         places[name], end = end, end + n_bytes(info)
         header[name] = {
             "dtype": info.dtype,

@@ -57,17 +57,18 @@ def test_a_piece_that_begins_within_a_row_is_the_same_piece(tmp_path):
     adapter = open_adapter(write_adapter(tmp_path / "adapter"))
     weights = open_weights(open_parent("x", base, (adapter,)))
     name = "model.layers.1.self_attn.v_proj.weight"
-    whole = weights.read(name, 0, HIDDEN * HIDDEN)
+    whole = torch.from_numpy(weights.read(name, 0, HIDDEN * HIDDEN))
     factors = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     prefix = "base_model.model.model.layers.1.self_attn.v_proj.lora_"
     delta = 8 / 4 * factors[f"{prefix}B.weight"] @ factors[f"{prefix}A.weight"]
     stored = load_file(base / "model.safetensors")[name]
     torch.testing.assert_close(whole.reshape(HIDDEN, HIDDEN), stored + delta)
     for start, stop in ((0, 5), (7, 8), (13, 100), (250, 256)):
-        torch.testing.assert_close(weights.read(name, start, stop), whole[start:stop])
+        piece = torch.from_numpy(weights.read(name, start, stop))
+        torch.testing.assert_close(piece, whole[start:stop])
     untouched = "model.layers.1.mlp.up_proj.weight"
     assert torch.equal(
-        weights.read(untouched, 0, 9),
+        torch.from_numpy(weights.read(untouched, 0, 9)),
         load_file(base / "model.safetensors")[untouched].reshape(-1)[:9],
     )
 

@@ -141,6 +141,15 @@ def test_differences_that_do_not_stop_are_noted(pair):
         assert part in text
 
 
+def test_other_special_tokens_are_noted(pair):
+    path = pair[1] / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | {"eos_token": {"content": "a"}, "pad_token": None}
+    path.write_text(json.dumps(settings))
+    _assert_told(_slerp(*pair), "note", "eos_token is '<|end|>' in the tokenizer of ")
+    _assert_told(_slerp(*pair), "note", "pad_token is '<|pad|>' in the tokenizer of ")
+    assert _told(_slerp(*pair, tokenizer_source="base")) == []
+
+
 def test_other_dtypes_are_noted(pair, tmp_path):
     half = write_llama(tmp_path / "half", seed=5, dtype=torch.bfloat16)
     _assert_told(_slerp(pair[0], half), "note", "is stored as F32, ")

@@ -121,6 +121,12 @@ def test_where_all_angles_are_tiny_slerp_is_lerp_and_scored_once(tmp_path):
     reading = read(found)
     assert reading.arc is None and reading.controls == {}
     assert len(reading.choice.table) == 3
+    assert [merge.traits for merge in found.merges()] == [{"t": 0.1}, {"t": 0.3}, {"t": 0.7}]
+
+
+def test_only_a_merge_that_is_one_of_both_is_called_slerp_or_lerp(pair):
+    merges = laboratory(pair, [0.5]).run(DotBench()).merges()
+    assert [merge.traits["slerp"] for merge in merges] == [1.0, 0.0]
 
 
 def test_the_distance_is_that_of_all_weights_as_one_vector(pair):

@@ -295,6 +295,10 @@ def test_a_constant_column_is_told_and_correlates_with_nothing():
     assert found.warnings == ("gap is the same for every merge, so nothing correlates with it",)
     assert found.document()["pearson"][1] == [None] * 3
     assert found.document()["pearson"][0][0] == pytest.approx(1.0)
+    varying = found.varying()
+    assert varying.columns == ("x", "y") and varying.warnings == found.warnings
+    assert varying.pearson[0, 1] == found.pearson[0, 2]
+    assert varying.spearman[0, 1] == found.spearman[0, 2]
 
 
 def test_columns_that_say_the_same_are_told():

@@ -64,6 +64,14 @@ def test_the_scatter_has_expected_and_actual_of_every_merge_and_the_diagonal(row
     assert "% right" in axes.get_xlabel() and "% right" in axes.get_ylabel()
 
 
+def test_a_few_merges_are_numbered_and_many_are_named_in_the_sorted_figure_alone(rows):
+    many = [row.model_copy(update={"name": f"{row.name} {i}"}) for row in rows for i in range(6)]
+    assert "slerp-a" in "".join(texts(expected_against_actual(rows)))
+    assert not any("slerp" in text for text in texts(expected_against_actual(many)))
+    (axes,) = sorted_deviations(many).axes
+    assert len(axes.get_yticklabels()) == 30
+
+
 def test_deviations_are_sorted_and_signed(rows):
     figure = sorted_deviations(rows)
     (axes,) = figure.axes
