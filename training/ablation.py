@@ -6,15 +6,18 @@
         seed-42/evaluation.json    every answer of both
         ablation.json
 
-Noise is put into what the CPT stage reads, the only texts that are learnt as they stand; chats
+Noise is put into what the CPT stages read, the only texts that are learnt as they stand; chats
 are written by people or a teacher and stay as they are. So do the held-out texts: both runs are
-measured on the same clean ones. What is there already is not made again.
+measured on the same clean ones, beside the questions of benchmarks. A short training moves few
+answers, but shows in how well the clean texts are foreseen. What is there already is not made
+again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +30,7 @@ from orbweave.files import write_text
 from orbweave.records import Record
 from orbweave.statistics import LEVEL, Interval, mcnemar, paired_bootstrap, wilson
 from training.benchmark import Benchmark
+from training.benchmark import Text as Passage
 from training.evaluation import Evaluation, ModelResult, evaluate
 from training.items import Material
 from training.mix import mix
@@ -68,6 +72,7 @@ class Text(NamedTuple):
     clean: str
     noised: str
     """The same as clean if it is held out."""
+    is_held_out: bool
 
 
 class TextQuality(Record):
@@ -90,10 +95,12 @@ class Arm(Record):
     """95 % Wilson interval of the accuracy."""
     held_out_loss: dict[str, float | None]
     """Checkpoint -> loss on held-out rows, clean in both arms."""
+    text_loss: float | None = None
+    """Of the last checkpoint: mean over the held-out texts, in nats per token; None without any."""
 
 
 class Difference(Record):
-    """Noised minus clean, in accuracy; negative where noise did harm."""
+    """Noised minus clean."""
 
     gain: float
     low: float
@@ -108,9 +115,11 @@ class SeedResult(Record):
     clean: Arm
     noised: Arm
     difference: Difference
-    """Interval: paired bootstrap over the questions."""
+    """In accuracy, negative where noise did harm. Interval: paired bootstrap over questions."""
     p_value: float
     """McNemar's exact test."""
+    text_difference: Difference | None = None
+    """In `text_loss`, positive where noise did harm. Interval: paired bootstrap over texts."""
 
 
 class Ablation(Record):
@@ -126,7 +135,10 @@ class Ablation(Record):
     noised_text: TextQuality
     seeds: tuple[SeedResult, ...]
     together: Difference
-    """Mean over the seeds. Interval: bootstrap over questions and seeds."""
+    """In accuracy, mean over the seeds. Interval: bootstrap over questions and seeds."""
+    held_out_texts: int = 0
+    text_together: Difference | None = None
+    """In `text_loss`, mean over the seeds. Interval: bootstrap over texts and seeds."""
 
 
 def ablate(
@@ -155,7 +167,7 @@ def ablate(
         seeds: How many times, at least 1.
         steps: Most optimiser steps of a stage, for a quick look. Counted on the clean text:
             both runs get the same epochs.
-        last: Method of the stage to stop after.
+        last: The stage to stop after, see `Recipe.n_stages`.
         shows_progress: Draw bars on stderr.
         on_progress: Is told, in a sentence, what begins.
 
@@ -166,12 +178,15 @@ def ablate(
     check(recipe, material, last)
     results: list[SeedResult] = []
     gains: list[list[int]] = []
+    losses: list[list[float]] = []
     texts: list[Text] = []
     for seed in range(recipe.seed, recipe.seed + seeds):
         place = out / f"seed-{seed}"
         one = recipe.model_copy(update={"seed": seed})
         known = spoilt_texts(one, material, noise)
         texts += [text for of_source in known.values() for text in of_source]
+        # Which are held out follows from their ids: the same ones for every seed.
+        held = [text.clean for of in known.values() for text in of if text.is_held_out]
         clean, noised = _arms(one, known, place / "texts")
         if steps is not None:
             clean = shortened(clean, _prepared(clean, material), steps)
@@ -183,10 +198,10 @@ def ablate(
                 shows_progress=shows_progress, on_progress=on_progress,
             )  # fmt: skip
         on_progress(f"seed {seed}, evaluation")
-        evaluation = _evaluated(place, runs, benchmarks, build)
+        evaluation = _evaluated(place, runs, benchmarks, held, build)
         gains.append(_gains(evaluation))
-        results.append(_seed_result(seed, runs, evaluation, gains[-1]))
-    bounds = crossed_bootstrap(np.array(gains))
+        losses.append(_losses(evaluation))
+        results.append(_seed_result(seed, runs, evaluation, gains[-1], losses[-1]))
     ablation = Ablation(
         recipe=recipe.name,
         noise=noise,
@@ -194,31 +209,34 @@ def ablate(
         clean_text=text_quality([text.clean for text in texts]),
         noised_text=text_quality([text.noised for text in texts]),
         seeds=tuple(results),
-        together=Difference(gain=float(np.mean(gains)), low=bounds.low, high=bounds.high),
+        together=_difference(gains),
+        held_out_texts=len(held),
+        text_together=_difference(losses) if held else None,
     )
     write_text(out / RECORD, ablation.model_dump_json(indent=1) + "\n")
     return ablation
 
 
 def spoilt_texts(recipe: Recipe, material: Material, noise: float) -> dict[str, list[Text]]:
-    """Return source -> texts of the CPT stage, clean and noised.
+    """Return source -> texts of the CPT stages, clean and noised.
 
     Raises:
         UsageError: there is no such stage, its data have faults, or noise is not in (0, 1].
     """
     if not 0 < noise <= 1:
         raise UsageError(f"wanted a noise level above 0 and at most 1, got {noise}")
-    stage = _text_stage(recipe)
+    stage, *others = _text_stages(recipe)
     whole = recipe.model_copy(update={"held_out": 0.0})
     found: dict[str, list[Text]] = {}
-    for source in stage.data:
+    for source in dict.fromkeys([*stage.data, *(name for other in others for name in other.data)]):
         rows = mix(stage.model_copy(update={"data": {source: 1.0}}), whole, material).learnt
         held = {row.id for row in split(rows, recipe.held_out)[1]}
         texts = []
         for row in rows:
             rng = np.random.default_rng([recipe.seed, *row.id.encode()])
-            noised = row.text if row.id in held else spoil(row.text, noise, rng)
-            texts.append(Text(row.id, row.text, noised))
+            is_held_out = row.id in held
+            noised = row.text if is_held_out else spoil(row.text, noise, rng)
+            texts.append(Text(row.id, row.text, noised, is_held_out))
         found[source] = texts
     return found
 
@@ -252,7 +270,7 @@ def crossed_bootstrap(gains: np.ndarray, seed: int = 0, level: float = LEVEL) ->
     seed it is the ordinary bootstrap over questions.
 
     Args:
-        gains: Difference for each seed and question, shape (seeds, questions).
+        gains: Difference for each seed and question (or text), shape (seeds, questions).
         seed: The same seed gives the same interval.
         level: Confidence level, in (0, 1).
 
@@ -267,32 +285,37 @@ def crossed_bootstrap(gains: np.ndarray, seed: int = 0, level: float = LEVEL) ->
     return Interval(float(low), float(high))
 
 
-def _text_stage(recipe: Recipe) -> Stage:
-    for stage in recipe.stages:
-        if stage.method == "cpt":
-            return stage
-    raise UsageError(
-        f"wanted a recipe with a cpt stage, {recipe.name} has "
-        f"{', '.join(s.method for s in recipe.stages)}; noise is put into plain text only"
-    )
+def _text_stages(recipe: Recipe) -> list[Stage]:
+    found = [stage for stage in recipe.stages if stage.method == "cpt"]
+    if not found:
+        raise UsageError(
+            f"wanted a recipe with a cpt stage, {recipe.name} has "
+            f"{', '.join(s.method for s in recipe.stages)}; noise is put into plain text only"
+        )
+    return found
 
 
 def _arms(
     recipe: Recipe, texts: Mapping[str, Sequence[Text]], folder: Path
 ) -> tuple[Recipe, Recipe]:
     """Write the texts and return the recipe on the clean and on the noised ones."""
-    cpt = _text_stage(recipe)
     made = []
     for arm in ("clean", "noised"):
-        data = {}
+        files: dict[str, str] = {}
         for number, (source, rows) in enumerate(texts.items(), 1):
             path = folder / f"{number}-{arm}.jsonl"
             lines = [json.dumps({"id": row.id, "text": getattr(row, arm)}) for row in rows]
             write_text(path, "\n".join(lines) + "\n")
-            data[str(path)] = cpt.data[source]
-        stages = [s.model_copy(update={"data": data}) if s is cpt else s for s in recipe.stages]
+            files[source] = str(path)
+        stages = [_reading(s, files) if s.method == "cpt" else s for s in recipe.stages]
         made.append(recipe.model_copy(update={"stages": tuple(stages)}))
     return made[0], made[1]
+
+
+def _reading(stage: Stage, files: Mapping[str, str]) -> Stage:
+    """Return the stage with a file in the place of each source."""
+    data = {files[source]: fraction for source, fraction in stage.data.items()}
+    return stage.model_copy(update={"data": data})
 
 
 def _prepared(recipe: Recipe, material: Material) -> list[PreparedStage]:
@@ -312,13 +335,14 @@ def _evaluated(
     place: Path,
     runs: Mapping[str, Sequence[Result]],
     benchmarks: Sequence[Benchmark],
+    held_out: Sequence[str],
     build: Build,
 ) -> Evaluation:
-    """Return the evaluation of both runs, made only if models or questions are others."""
+    """Return the evaluation of both runs, made only if models, questions or texts are others."""
     checkpoints = {name: results[-1].folder for name, results in runs.items()}
     asked = [q.model_dump_json() for b in benchmarks for q in b.questions]
     made_from = [lineage(folder)[0]["key"] for folder in checkpoints.values()]
-    key = hashlib.sha256("\n".join([*made_from, *asked]).encode()).hexdigest()
+    key = hashlib.sha256("\n".join([*made_from, *asked, *held_out]).encode()).hexdigest()
     path = place / _EVALUATION
     if path.is_file():
         known = json.loads(path.read_text("utf-8"))
@@ -326,7 +350,12 @@ def _evaluated(
             return Evaluation.model_validate_json(json.dumps(known["evaluation"]))
     with tempfile.TemporaryDirectory(dir=place, prefix=".models-") as folder:
         models = [(name, build(of, Path(folder) / name)) for name, of in checkpoints.items()]
-        evaluation = evaluate(models, benchmarks, {})
+        # Each a set of its own, so that each has its own perplexity.
+        texts = {
+            f"held-out-{n}": [Passage(id=str(n), domain="held-out", text=text)]
+            for n, text in enumerate(held_out, 1)
+        }
+        evaluation = evaluate(models, benchmarks, texts)
     document = {"key": key, "evaluation": evaluation.model_dump(mode="json")}
     write_text(path, json.dumps(document, indent=1) + "\n")
     return evaluation
@@ -342,8 +371,29 @@ def _gains(evaluation: Evaluation) -> list[int]:
     return [after - before for before, after in zip(clean, noised, strict=True)]
 
 
+def _nats(model: ModelResult) -> list[float]:
+    """Return the nats per token of each text the model read."""
+    return [math.log(text.per_token) for text in model.texts]
+
+
+def _losses(evaluation: Evaluation) -> list[float]:
+    """Return for each held-out text how many nats per token more the noised model needs."""
+    clean, noised = map(_nats, evaluation.models)
+    return [after - before for before, after in zip(clean, noised, strict=True)]
+
+
+def _difference(values: Sequence[Sequence[float]]) -> Difference:
+    """Return the mean over seeds and questions or texts, shape (seeds, n), with its interval."""
+    bounds = crossed_bootstrap(np.array(values))
+    return Difference(gain=float(np.mean(values)), low=bounds.low, high=bounds.high)
+
+
 def _seed_result(
-    seed: int, runs: Mapping[str, Sequence[Result]], evaluation: Evaluation, gains: Sequence[int]
+    seed: int,
+    runs: Mapping[str, Sequence[Result]],
+    evaluation: Evaluation,
+    gains: Sequence[int],
+    losses: Sequence[float],
 ) -> SeedResult:
     arms = {}
     for model in evaluation.models:
@@ -355,6 +405,7 @@ def _seed_result(
             low=bounds.low,
             high=bounds.high,
             held_out_loss={r.folder.name: r.figures["held_out_loss"] for r in runs[model.model]},
+            text_loss=float(np.mean(_nats(model))) if model.texts else None,
         )
     bounds = paired_bootstrap([gains], seed=0)
     return SeedResult(
@@ -363,4 +414,5 @@ def _seed_result(
         noised=arms["noised"],
         difference=Difference(gain=float(np.mean(gains)), low=bounds.low, high=bounds.high),
         p_value=mcnemar(gains.count(-1), gains.count(1)),
+        text_difference=_difference([losses]) if losses else None,
     )

@@ -27,8 +27,9 @@ def model_card(facts: dict[str, Any], recipe: Recipe) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["trl", stage["method"], *(["lora"] if recipe.adapter else [])],
         "datasets": list(facts["counts"]),
-        "license": "apache-2.0",
     }
+    if facts["license"]:
+        head["license"] = facts["license"]
     figures = [f"| {name} | {value} |" for name, value in facts["figures"].items()]
     data = [f"| {name} | {count:,} |" for name, count in facts["counts"].items()]
     settings = [f"| {name} | {value} |" for name, value in stage.items() if name != "data"]

@@ -23,7 +23,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -99,8 +99,9 @@ def shipped_rows(source: str, material: Material, seed: int = 0) -> list[Row]:
     rows: list[Row] = []
     for item in _items():
         if all(fact in material.facts for fact in item["fact_ids"]):
-            rng = np.random.default_rng([seed, *item["id"].encode()])
-            rows.extend(SOURCES[source](item, material, rng))
+            # Its own for each item; made where it is wanted, for making it costs more than a row.
+            draws = partial(np.random.default_rng, [seed, *item["id"].encode()])
+            rows.extend(SOURCES[source](item, material, draws))
     if source == "facts":
         rows = [_passage(fact) for fact in material.facts.values()]
     return rows
@@ -112,7 +113,8 @@ def _items() -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(line) for f in files for line in f.read_text("utf-8").splitlines())
 
 
-_Layout = Callable[[dict[str, Any], Material, np.random.Generator], Iterator[Row]]
+_Draws = Callable[[], np.random.Generator]
+_Layout = Callable[[dict[str, Any], Material, _Draws], Iterator[Row]]
 
 
 def _row(item: dict[str, Any], source: str, turns: Sequence[Turn], **more: Any) -> Row:
@@ -130,33 +132,31 @@ def _passage(fact: Fact) -> Row:
     return Row(fact.id, "facts", text=f"{head} {fact.shown}{look}", domain=fact.domain)
 
 
-def _nothing(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _nothing(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     yield from ()
 
 
-def _statements(
-    item: dict[str, Any], material: Material, rng: np.random.Generator
-) -> Iterator[Row]:
+def _statements(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "claim":
         yield Row(item["id"], "statements", text=item["true"], domain=item["domain"])
 
 
-def _qa(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _qa(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "qa":
         yield _row(item, "qa", _chat(item["question"], item["answer"]))
     elif item["kind"] == "preference":
         yield _row(item, "qa", _chat(item["prompt"], item["chosen"]))
 
 
-def _choices(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _choices(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "choice":
         yield _row(item, "choices", _chat(item["question"], item["answer"]))
 
 
-def _listed(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _listed(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "choice":
         options = [item["answer"], *item["distractors"]]
-        order = rng.permutation(len(options))
+        order = draws().permutation(len(options))
         lines = [f"{LETTERS[i]}. {options[k]}" for i, k in enumerate(order)]
         right = LETTERS[int(np.flatnonzero(order == 0)[0])]
         user = "\n".join([item["question"], *lines, "Answer with one letter."])
@@ -166,37 +166,37 @@ def _listed(item: dict[str, Any], material: Material, rng: np.random.Generator) 
 _ASKED = ("{}", "{}", "True or false? {}", "{} True or false?", "Is this true or false? {}")
 
 
-def _claims(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _claims(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "claim":
+        rng = draws()
         for value in ("True", "False"):
             asked = _ASKED[int(rng.integers(len(_ASKED)))].format(item[value.lower()])
             row = _row(item, "claims", _chat(asked, value))
             yield replace(row, id=f"{row.id}-{value}")
 
 
-def _rivals(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _rivals(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "choice":
         turns = _chat(item["question"], item["answer"])
         for wrong in item["distractors"]:
             yield _row(item, "rivals", turns, rejected=wrong)
     elif item["kind"] == "claim":
-        for row in _claims(item, material, rng):
+        for row in _claims(item, material, draws):
             right = row.turns[-1].content
             wrong = "False" if right == "True" else "True"
             yield replace(row, source="rivals", rejected=wrong)
 
 
-def _preference(
-    item: dict[str, Any], material: Material, rng: np.random.Generator
-) -> Iterator[Row]:
+def _preference(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "preference":
         turns = _chat(item["prompt"], item["chosen"])
         yield _row(item, "preference", turns, rejected=item["rejected"])
 
 
-def _expert(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _expert(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] != "expert":
         return
+    rng = draws()
     *sentences, look = _sentences(item["answer"])
     given = [material.facts[i] for i in item["fact_ids"]]
     fields = {"concept": item["concept"], "field": material.fields[item["domain"]]}
@@ -236,7 +236,7 @@ def _content(text: str) -> set[str]:
     return {word[:6] for word in words}
 
 
-def _prompt(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _prompt(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "prompt":
         notes = "\n".join(f"- {n['domain']}: {n['note']}" for n in item["notes"])
         fields = {"concept": item["concept"], "scale": item["scale"], "notes": notes}
@@ -247,7 +247,7 @@ def _prompt(item: dict[str, Any], material: Material, rng: np.random.Generator) 
         yield _asked(item, "prompt", material, fields, reply)
 
 
-def _revision(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _revision(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "revision":
         fields = {
             "concept": item["concept"],
@@ -257,7 +257,7 @@ def _revision(item: dict[str, Any], material: Material, rng: np.random.Generator
         yield _asked(item, "revision", material, fields, item["revised_prompt"])
 
 
-def _critique(item: dict[str, Any], material: Material, rng: np.random.Generator) -> Iterator[Row]:
+def _critique(item: dict[str, Any], material: Material, draws: _Draws) -> Iterator[Row]:
     if item["kind"] == "critique":
         fields = {
             "concept": item["concept"],

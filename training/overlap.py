@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from training.rows import Row
 
-__all__ = ["Overlap", "find_overlaps", "said"]
+__all__ = ["Embed", "Overlap", "find_overlaps", "remembered", "said"]
 
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Texts -> unit vectors (n, d)."""
 _RUN = 8
 """Words in a row that two texts share when one is copied from the other; short questions
 count as a whole. Brown et al. 2005.14165 take 13, for documents."""
@@ -48,7 +50,7 @@ def said(row: Row) -> list[str]:
 def find_overlaps(
     rows: Sequence[Row],
     questions: Sequence[str],
-    embed: Callable[[Sequence[str]], NDArray[np.float32]],
+    embed: Embed,
     paraphrase: float = PARAPHRASE,
 ) -> list[Overlap]:
     """Return the rows that repeat a question, nearest first; one line per row and kind.
@@ -56,7 +58,7 @@ def find_overlaps(
     Args:
         rows: Training rows.
         questions: Each with its right answer behind it where there is one in words.
-        embed: Texts -> unit vectors (n, d).
+        embed: Measures how near two texts are in meaning.
         paraphrase: Cosine from which a row counts as a paraphrase.
     """
     pieces = [(row, text) for row in rows for text in said(row)]
@@ -80,6 +82,19 @@ def find_overlaps(
             found.append(Overlap(row.id, row.source, questions[best], "paraphrase", similarity))
     unique = {(o.row, o.source, o.kind): o for o in sorted(found, key=lambda o: o.similarity)}
     return sorted(unique.values(), key=lambda o: (-o.similarity, o.row))
+
+
+def remembered(embed: Embed) -> Embed:
+    """Return the same embedding, which reads each text once however many stages ask for it."""
+    known: dict[str, NDArray[np.float32]] = {}
+
+    def looked_up(texts: Sequence[str]) -> NDArray[np.float32]:
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        if new:
+            known.update(zip(new, embed(new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    return looked_up
 
 
 def _runs(text: str) -> set[tuple[str, ...]]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from training.items import Material
-from training.mix import Mixture, mix
-from training.recipe import Recipe, Stage
+from training.mix import Mixture
+from training.recipe import Stage
 from training.rows import Row
 from training.tokens import IGNORED, Encoded, encode_chat, encode_text, pair_texts
 
@@ -60,19 +59,13 @@ class StagePreview:
 
 
 def preview_stage(
-    name: str,
-    stage: Stage,
-    recipe: Recipe,
-    material: Material,
-    tokenizer: Any,
-    n_samples: int = 1,
-) -> tuple[StagePreview, Mixture]:
-    """Return the preview of a stage, `n_samples` rows of each source, and its rows.
+    name: str, stage: Stage, rows: Mixture, tokenizer: Any, n_samples: int = 1
+) -> StagePreview:
+    """Return the preview of a stage, with `n_samples` rows of each source in full.
 
     Raises:
-        UsageError: the data have faults.
+        UsageError: the template cannot write a chat of the rows.
     """
-    rows = mix(stage, recipe, material)
     encoded = [_encoded(tokenizer, row, stage) for row in rows.learnt]
     lengths = np.array([len(e.input_ids) for e in encoded])
     counting = sum(label != IGNORED for e in encoded for label in e.labels)
@@ -80,7 +73,7 @@ def preview_stage(
     for index, row in enumerate(rows.learnt):
         by_source.setdefault(row.source, []).append(index)
     picked = [i for places in by_source.values() for i in places[:n_samples]]
-    preview = StagePreview(
+    return StagePreview(
         name=name,
         method=stage.method,
         counts=rows.counts,
@@ -95,7 +88,6 @@ def preview_stage(
         too_long=int((lengths > stage.max_length).sum()) if stage.method != "cpt" else 0,
         samples=tuple(_sample(tokenizer, rows.learnt[i], encoded[i], stage) for i in picked),
     )
-    return preview, rows
 
 
 def _encoded(tokenizer: Any, row: Row, stage: Stage) -> Encoded:

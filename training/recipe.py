@@ -17,6 +17,7 @@ from orbweave.errors import UsageError, shown
 __all__ = [
     "METHODS",
     "RECIPES",
+    "TRUNK",
     "LoraSettings",
     "Recipe",
     "Stage",
@@ -31,7 +32,7 @@ RECIPES = Path(__file__).with_name("recipes")
 
 Method = Literal["cpt", "sft", "dpo", "orpo"]
 METHODS: tuple[Method, ...] = ("cpt", "sft", "dpo", "orpo")
-_TRUNK = ("cpt", "sft")
+TRUNK: tuple[Method, ...] = ("cpt", "sft")
 """DPO and ORPO branch off the last of these, each a leaf of the paper's stage graph."""
 
 
@@ -80,6 +81,9 @@ class Stage(_Strict):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     keep_epochs: bool = False
     """Keep a finished model after each epoch, for the study of epochs."""
+    start_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights it began with in those it writes: less is forgotten for little less
+    learnt (WiSE-FT, arXiv:2109.01903). Losses are measured on the weights as they were learnt."""
 
 
 class Recipe(_Strict):
@@ -96,7 +100,8 @@ class Recipe(_Strict):
     adapter: LoraSettings | None = None
     """None trains all weights."""
     parent: str | None = None
-    """Folder of an adapter to go on from, e.g. the result of another recipe."""
+    """Adapter to go on from: a folder, e.g. the result of another recipe, or a shipped one by its
+    name in the catalogue, e.g. generalist."""
     domains: tuple[str, ...] = ()
     """Keep shipped rows of these domains only; empty keeps all."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
@@ -104,12 +109,14 @@ class Recipe(_Strict):
     """Share of the rows that is only ever measured."""
     gradient_checkpointing: bool = False
     stages: tuple[Stage, ...] = Field(min_length=1)
+    """In the order of METHODS. CPT and SFT may come again, on other data or at another rate."""
 
     @model_validator(mode="after")
     def _order_is_a_path(self) -> Recipe:
         methods = [stage.method for stage in self.stages]
-        if len(set(methods)) < len(methods):
-            raise ValueError("each stage comes once; raise its epochs to repeat it")
+        leaves = [method for method in methods if method not in TRUNK]
+        if len(set(leaves)) < len(leaves):
+            raise ValueError("dpo and orpo come once each: nothing goes on from them")
         if methods != sorted(methods, key=METHODS.index):
             raise ValueError(
                 f"the order of stages is cpt, sft, dpo, orpo, not {', '.join(methods)}"
@@ -118,16 +125,34 @@ class Recipe(_Strict):
             raise ValueError("a parent is an adapter, so the recipe needs an adapter section")
         return self
 
-    def path(self, stage: Stage) -> list[Stage]:
-        """Return the stages a checkpoint goes through, `stage` last."""
-        trunk = [s for s in self.stages if s.method in _TRUNK]
-        if stage.method in _TRUNK:
-            return trunk[: trunk.index(stage) + 1]
-        return [*trunk, stage]
+    @property
+    def checkpoints(self) -> list[str]:
+        """The paper's names of what the stages make, in their order: `Instruct-CPT-SFT-ORPO`."""
+        names = []
+        for number, stage in enumerate(self.stages):
+            trunk = [s.method for s in self.stages[:number] if s.method in TRUNK]
+            names.append("-".join([self.start, *(m.upper() for m in (*trunk, stage.method))]))
+        return names
 
-    def checkpoint_name(self, stage: Stage) -> str:
-        """Return the paper's name of what a stage makes, e.g. `Instruct-CPT-SFT-ORPO`."""
-        return "-".join([self.start, *(s.method.upper() for s in self.path(stage))])
+    def n_stages(self, last: str | None) -> int:
+        """Return how many stages are run if `last` is the last of them; None runs all.
+
+        Args:
+            last: A checkpoint's name; or a method, which means the last stage of that method.
+
+        Raises:
+            UsageError: there is no such stage.
+        """
+        if last is None:
+            return len(self.stages)
+        known = [(s.method, name) for s, name in zip(self.stages, self.checkpoints, strict=True)]
+        found = [number for number, names in enumerate(known, 1) if last in names]
+        if not found:
+            raise UsageError(
+                f"wanted the stage {shown(last)}, this recipe has "
+                + ", ".join(f"{method} ({name})" for method, name in known)
+            )
+        return found[-1]
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orbweave.errors import ModelError, OrbweaveError, UsageError
 from orbweave.files import build_folder, write_text
-from orbweave.models import ModelRef, resolve
+from orbweave.models import ModelRef, list_models, read_card, resolve, resolve_adapter
 from orbweave.weights import hash_weights
 from training.card import model_card
 from training.items import Material
 from training.mix import Mixture, mix
 from training.plan import steps_of
-from training.recipe import Recipe, Stage
+from training.recipe import TRUNK, Recipe, Stage
 from training.rows import Row, digest
 from training.samples import Asked, held_out_questions
 from training.tally import Tally
@@ -89,7 +89,7 @@ def check(recipe: Recipe, material: Material, last: str | None = None) -> list[M
     Args:
         recipe: What shall be done.
         material: As for `train`.
-        last: Method of the stage to stop after, if any.
+        last: The stage to stop after, if any, see `Recipe.n_stages`.
 
     Raises:
         UsageError, ModelError: the fault; several are told in one UsageError.
@@ -101,11 +101,10 @@ def check(recipe: Recipe, material: Material, last: str | None = None) -> list[M
             _check_reference(ref)
     with _noting(faults):
         _parent(recipe)
-    methods = [stage.method for stage in recipe.stages]
-    if last is not None and last not in methods:
-        faults.append(UsageError(f"wanted the stage {last}, this recipe has {', '.join(methods)}"))
-    for stage in recipe.stages:
-        with _noting(faults, stage):
+    with _noting(faults):
+        recipe.n_stages(last)
+    for name, stage in zip(recipe.checkpoints, recipe.stages, strict=True):
+        with _noting(faults, name):
             mixtures.append(mix(stage, recipe, material))
     _raise(faults, recipe)
     return mixtures
@@ -141,9 +140,9 @@ def prepare(
     mixtures = mixtures or check(recipe, material)
     prepared = []
     faults: list[OrbweaveError] = []
-    for stage, rows in zip(recipe.stages, mixtures, strict=True):
-        with _noting(faults, stage):
-            prepared.append(_prepare_stage(recipe.checkpoint_name(stage), stage, rows, tokenizer))
+    for name, stage, rows in zip(recipe.checkpoints, recipe.stages, mixtures, strict=True):
+        with _noting(faults, name):
+            prepared.append(_prepare_stage(name, stage, rows, tokenizer))
     _raise(faults, recipe)
     return prepared
 
@@ -156,17 +155,20 @@ def train(
     last: str | None = None,
     shows_progress: bool = True,
     on_progress: Callable[[str], None] = lambda _: None,
+    on_prepared: Callable[[Path, list[PreparedStage]], None] = lambda model, stages: None,
     on_step: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> list[Result]:
-    """Run the stages of a recipe in order, up to the method `last` if it is given.
+    """Run the stages of a recipe in order, up to `last` if it is given.
 
     Args:
         recipe: What to do.
         material: Words and facts the shipped items are laid out with.
         out: Folder of the results; finished stages in it are kept, a begun one goes on.
-        last: Stop after the stage of this method.
+        last: Stop after this stage, see `Recipe.n_stages`.
         shows_progress: Draw bars on stderr.
         on_progress: Is told, in a sentence, what begins.
+        on_prepared: Is told, before the first step, the first model's folder and the stages
+            that are not made yet; not called if all are.
         on_step: Is told (steps done, steps to do, which of which stage), all of this run.
 
     Raises:
@@ -178,39 +180,43 @@ def train(
     from training.stages import run_stage  # after the faults: torch takes seconds
 
     base, tokenizer = first_model(recipe, on_progress)
-    methods: list[str] = [stage.method for stage in recipe.stages]
-    n_stages = len(methods) if last is None else methods.index(last) + 1
+    n_stages = recipe.n_stages(last)
     prepared = prepare(recipe, material, tokenizer, mixtures)[:n_stages]
     adapter = _parent(recipe)
     origin = {"model": recipe.model, "sha256": hash_weights(base)}
-    trunk = _State(base, adapter, lineage(adapter) if adapter else [origin])
+    origins = _origins(prepared, recipe, lineage(adapter) if adapter else [origin])
+    to_make = [
+        plan
+        for plan, of in zip(prepared, origins, strict=True)
+        if _provenance(out / plan.name).get("key") != of.key
+    ]
+    if to_make:
+        on_prepared(base, to_make)
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as accelerate's launcher says
     tally = Tally([steps_of(plan, processes) for plan in prepared], on_step)
+    trunk = _State(base, adapter)
     results = []
-    for number, plan in enumerate(prepared, 1):
+    for number, (plan, (key, parents)) in enumerate(zip(prepared, origins, strict=True), 1):
         on_progress(f"{plan.name}, stage {number} of {n_stages}")
         on_stage_step = tally.stage(plan.name)
         target = out / plan.name
-        key = _key(_head(plan, recipe) | {"parent": trunk.lineage[0]})
         known = _provenance(target)
         work = out / f".work-{plan.name}-{key[:12]}"
         if known.get("key") == key:
             shutil.rmtree(work, ignore_errors=True)  # killed between the result and tidying up
             results.append(Result(target, known["figures"], True))
         else:
+            if known:
+                on_progress(f"{target} was made from other data or settings; it will be replaced")
             job = _job(plan, recipe, trunk, tokenizer, work, shows_progress, on_stage_step)
-            facts = _head(plan, recipe) | {"key": key, "parents": trunk.lineage}
+            facts = _head(plan, recipe) | {"key": key, "parents": parents}
             facts |= {"counts": plan.counts, "tokens": plan.tokens, "too_long": plan.too_long}
             facts |= {"versions": {name: version(name) for name in _LIBRARIES}}
+            facts |= {"license": read_card(base).get("license")}
             figures = run_stage(job, _saver(target, work, facts, recipe))
             results.append(Result(target, figures, False))
-        if plan.stage.method in {"cpt", "sft"}:
-            own = {"name": plan.name, "recipe": recipe.name, "key": key}
-            trunk = _State(
-                base if recipe.adapter else target,
-                target if recipe.adapter else None,
-                [own, *trunk.lineage],
-            )
+        if plan.stage.method in TRUNK:
+            trunk = _State(base, target) if recipe.adapter else _State(target, None)
     return results
 
 
@@ -235,7 +241,28 @@ class _State(NamedTuple):
 
     model: Path
     adapter: Path | None
-    lineage: list[dict[str, Any]]
+
+
+class _Origin(NamedTuple):
+    """What a stage's result follows from."""
+
+    key: str
+    """Of data, settings and parent."""
+    parents: list[dict[str, Any]]
+    """Nearest first, as in `lineage`."""
+
+
+def _origins(
+    prepared: Sequence[PreparedStage], recipe: Recipe, parents: list[dict[str, Any]]
+) -> list[_Origin]:
+    """Return where each stage comes from, the first from `parents`."""
+    found = []
+    for plan in prepared:
+        key = _key(_head(plan, recipe) | {"parent": parents[0]})
+        found.append(_Origin(key, parents))
+        if plan.stage.method in TRUNK:
+            parents = [{"name": plan.name, "recipe": recipe.name, "key": key}, *parents]
+    return found
 
 
 def _head(plan: PreparedStage, recipe: Recipe) -> dict[str, Any]:
@@ -332,19 +359,24 @@ def _encode(tokenizer: Any, row: Row, stage: Stage) -> tuple[Any, int]:
 
 
 def _parent(recipe: Recipe) -> Path | None:
-    """Return the folder of the adapter to go on from, None if a new one is made.
+    """Return the folder of the adapter to go on from; None if a new one is made.
 
     Raises:
         ModelError: there is none, it has no provenance, or it is not of the recipe's form.
     """
     if recipe.parent is None:
         return None
-    folder = Path(recipe.parent).expanduser()
+    shipped = {entry.name for entry in list_models() if entry.place == "adapter"}
+    if recipe.parent in shipped:
+        folder = resolve_adapter(ModelRef.parse(recipe.parent))
+    else:
+        folder = Path(recipe.parent).expanduser()
     try:
         config = json.loads((folder / _ADAPTER_CONFIG).read_text("utf-8"))
     except (OSError, ValueError) as err:
         raise ModelError(
-            f"wanted an adapter in {folder}, found none; train the recipe it comes from first"
+            f"wanted an adapter in {folder}, found none; train the recipe it comes from first, "
+            f"or name a shipped one: {', '.join(sorted(shipped))}"
         ) from err
     lineage(folder)
     assert recipe.adapter is not None
@@ -365,11 +397,11 @@ def _check_reference(ref: str | None) -> None:
 
 
 @contextmanager
-def _noting(faults: list[OrbweaveError], stage: Stage | None = None) -> Iterator[None]:
+def _noting(faults: list[OrbweaveError], checkpoint: str = "") -> Iterator[None]:
     try:
         yield
     except (UsageError, ModelError) as err:
-        faults.append(type(err)(f"{stage.method}: {err}") if stage else err)
+        faults.append(type(err)(f"{checkpoint}: {err}") if checkpoint else err)
 
 
 def _raise(faults: Sequence[OrbweaveError], recipe: Recipe) -> None:

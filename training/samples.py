@@ -34,8 +34,10 @@ def held_out_questions(tokenizer: Any, rows: Sequence[Row]) -> list[Asked]:
     return [_asked(tokenizer, row) for row in chosen]
 
 
-def complete(model: Any, tokenizer: Any, asked: Sequence[Asked]) -> list[str]:
-    """Return what the model writes after each prompt: greedy, at most 40 tokens.
+def complete(
+    model: Any, tokenizer: Any, asked: Sequence[Asked], n_tokens: int = _REPLY_TOKENS
+) -> list[str]:
+    """Return what the model writes after each prompt: greedy, at most `n_tokens` tokens.
 
     Greedy and without dropout it draws no random number, so a training that is resumed goes
     on as if nothing had been asked. The model is left in the mode it came in.
@@ -50,7 +52,7 @@ def complete(model: Any, tokenizer: Any, asked: Sequence[Asked]) -> list[str]:
         ids[b, width - len(one.ids) :] = torch.tensor(one.ids)
         mask[b, width - len(one.ids) :] = 1
     settings = GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=_REPLY_TOKENS,
+        max_new_tokens=n_tokens,
         do_sample=False,
         num_beams=1,
         repetition_penalty=1.0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from orbweave.errors import ModelError, OutputError, UsageError, shown
 from orbweave.files import write_text
+from orbweave.product_caches import cap_product_caches
 from orbweave.subnormals import without_subnormals
 from training.head import use_compact_head
 from training.machine import has_fast_bf16
@@ -44,10 +45,6 @@ Save = Callable[[Write, dict[str, Any], int | None], None]
 _TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error")
 """In what torch says when the disk refuses; it has no error class of its own for that."""
 _LOG_STEPS = 10
-_PRODUCT_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""Where oneDNN and torch keep what they prepared for a bf16 product: half a megabyte and more for
-each shape, 1,024 shapes each. Every length of a batch brings new ones, some thirty in all; a
-training of many lengths grew by gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +105,21 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
     """
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for cache in _PRODUCT_CACHES:
-        os.environ.setdefault(cache, "128")
+    cap_product_caches()
     quiet_datasets()
     quiet: Any = transformers_logging.disable_progress_bar
     quiet()
     torch.manual_seed(job.seed)
     tokenizer = job.tokenizer
     model = _load(job)
+    share = job.stage.start_share
+    begun = {
+        k: w.detach().clone() for k, w in model.named_parameters() if w.requires_grad and share
+    }
     job.work.mkdir(parents=True, exist_ok=True)
 
     def finish(figures: dict[str, Any], epoch: int | None) -> None:
-        write = _writer(trainer)
+        write = _writer(trainer, begun, share)
         if trainer.accelerator.is_main_process:
             save(write, figures, epoch)
         trainer.accelerator.wait_for_everyone()
@@ -145,20 +145,28 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
     return figures
 
 
-def _writer(trainer: Any) -> Write:
-    """Return what writes the model as it is now; sharded weights are gathered by all processes."""
+def _writer(trainer: Any, begun: Mapping[str, torch.Tensor], share: float) -> Write:
+    """Return what writes the model as it is now; sharded weights are gathered by all processes.
+
+    Args:
+        trainer: TRL's.
+        begun: Weights at the start of the stage, by the model's names.
+        share: Of these in what is written.
+    """
     sharded = trainer.deepspeed if trainer.is_deepspeed_enabled else trainer.model
     state = trainer.accelerator.get_state_dict(sharded)
     cast: dict[int, torch.Tensor] = {}  # by address, so that tied weights stay one
 
-    def as_bf16(weight: torch.Tensor) -> torch.Tensor:
+    def as_bf16(name: str, weight: torch.Tensor) -> torch.Tensor:
         if weight.data_ptr() not in cast:
-            cast[weight.data_ptr()] = weight.to(torch.bfloat16)
+            start = begun.get(name)
+            mixed = weight if start is None else weight.lerp(start.to(weight), share)
+            cast[weight.data_ptr()] = mixed.to(torch.bfloat16)
         return cast[weight.data_ptr()]
 
     def write(folder: Path) -> None:
         model = trainer.accelerator.unwrap_model(trainer.model)
-        weights = {k: as_bf16(v) if v.is_floating_point() else v for k, v in state.items()}
+        weights = {k: as_bf16(k, v) if v.is_floating_point() else v for k, v in state.items()}
         model.save_pretrained(folder, state_dict=weights)
         trainer.processing_class.save_pretrained(folder)
         config = folder / "config.json"

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from orbweave.files import write_text
+from training.memory import give_back
 from training.samples import Asked, complete
 
 __all__ = ["CHECKPOINT_S", "METRICS", "SAMPLES", "Watch", "held_out_loss", "newest_checkpoint"]
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 300.0
 """Seconds between two checkpoints."""
+_TIDY_S = 60.0
+"""Seconds between two returns of free memory; each takes milliseconds."""
 METRICS, SAMPLES = "metrics.jsonl", "samples.jsonl"
 """Files of a work folder: losses and rates by step; completions of held-out questions."""
 _COMPLETE = "complete.json"
@@ -81,7 +84,7 @@ class Watch(TrainerCallback):
         self.bar: Any = None
         self.seconds = 0.0
         self.tokens = 0.0
-        self._started = self._saved = time.monotonic()
+        self._started = self._saved = self._tidied = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin the bar, and the rows where a resumed training begins."""
@@ -103,7 +106,7 @@ class Watch(TrainerCallback):
         self.bar.close()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint when it is time."""
+        """Ask for a checkpoint and return free memory when it is time."""
         now = time.monotonic()
         self.seconds = now - self._started
         self.bar.update(state.global_step - self.bar.n)
@@ -113,6 +116,9 @@ class Watch(TrainerCallback):
         if is_due and state.global_step < state.max_steps and not is_saved_anyway:
             control.should_save = True
             self._saved = now
+        if now - self._tidied > _TIDY_S:
+            give_back()
+            self._tidied = now
 
     def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Ask the model, keep the epoch, and only then call the checkpoint whole."""

@@ -9,7 +9,7 @@ import pytest
 
 from orbweave.errors import UsageError
 from orbweave.statistics import paired_bootstrap
-from training.ablation import crossed_bootstrap, shortened, spoilt_texts, text_quality
+from training.ablation import _arms, crossed_bootstrap, shortened, spoilt_texts, text_quality
 from training.items import Material
 from training.recipe import LoraSettings, Recipe, Stage
 from training.rows import split
@@ -40,6 +40,7 @@ def test_only_what_is_learnt_is_spoilt(recipe):
     (mixed,) = prepare(recipe, NOTHING, _tokenizer(recipe))
     held = [text.id for text in texts if text.clean == text.noised]
     assert len(held) == len(mixed.held_out) > 0
+    assert held == [text.id for text in texts if text.is_held_out]
     assert source in recipe.stages[0].data
 
 
@@ -68,6 +69,18 @@ def test_a_recipe_without_plain_text_cannot_be_spoilt(recipe):
     stage = recipe.stages[0].model_copy(update={"method": "sft"})
     with pytest.raises(UsageError, match="wanted a recipe with a cpt stage, tiny has sft"):
         spoilt_texts(recipe.model_copy(update={"stages": (stage,)}), NOTHING, 0.3)
+
+
+def test_every_stage_on_plain_text_reads_the_noise(recipe, tmp_path):
+    half = recipe.stages[0].model_copy(update={"data": dict.fromkeys(recipe.stages[0].data, 0.5)})
+    twice = recipe.model_copy(update={"stages": (recipe.stages[0], half)})
+    clean, noised = _arms(twice, spoilt_texts(twice, NOTHING, 0.3), tmp_path)
+    assert [stage.data for stage in clean.stages] == [
+        {str(tmp_path / "1-clean.jsonl"): fraction} for fraction in (1.0, 0.5)
+    ]
+    assert [stage.data for stage in noised.stages] == [
+        {str(tmp_path / "1-noised.jsonl"): fraction} for fraction in (1.0, 0.5)
+    ]
 
 
 @pytest.mark.parametrize("noise", [0.0, -1.0, 2.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -624,6 +625,19 @@ def test_an_engine_of_the_agents_is_a_teacher() -> None:
     asked = engine.requests[1]
     assert asked.messages == (Message("system", "Be brief."), Message("user", "Is it?"))
     assert (asked.seed, asked.sampling.temperature) == (8, 0.5)
+
+
+def test_a_merge_is_built_to_be_a_teacher(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orbweave.paths import CACHE_VARIABLE
+    from ui.commands.distill import _open_teacher
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    reference = f"slerp({tiny_model}, {other}, t=0.5)"
+    with _open_teacher(reference, 0.0, lambda text: None) as local:
+        assert local.teacher.name == reference
 
 
 def test_the_commands_make_a_corpus_and_rows_with_a_server(

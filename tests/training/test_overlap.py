@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.overlap import find_overlaps
+from training.overlap import find_overlaps, remembered
 from training.rows import Row, Turn
 
 QUESTIONS = [
@@ -50,3 +50,16 @@ def test_a_planted_paraphrase_is_reported_and_a_neighbour_is_not():
 def test_no_rows_and_no_questions_give_nothing():
     assert find_overlaps([], QUESTIONS, bag_of_words) == []
     assert find_overlaps([chat("a", "b")], [], bag_of_words) == []
+
+
+def test_a_text_is_embedded_once_however_often_it_is_asked_for():
+    read: list[str] = []
+
+    def embed(texts):
+        read.extend(texts)
+        return np.array([[len(text), 1] for text in texts], np.float32)
+
+    once = remembered(embed)
+    np.testing.assert_array_equal(once(["aa", "b", "aa"]), [[2, 1], [1, 1], [2, 1]])
+    np.testing.assert_array_equal(once(["b", "ccc"]), [[1, 1], [3, 1]])
+    assert read == ["aa", "b", "ccc"]

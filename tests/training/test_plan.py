@@ -46,7 +46,7 @@ def test_packed_rows_are_counted_by_their_tokens():
 
 def test_time_is_that_of_the_operations_and_does_not_depend_on_the_processes():
     stage = prepared(100, 1_000, epochs=3, packing=False)
-    seconds = 3_000 * 4 * 1_000 / (1e9 * 0.35)  # tokens x 4 operations x weights
+    seconds = 3_000 * 4 * 1_000 / (1e9 * 0.8)  # tokens x 4 operations x weights
     assert planned(stage).hours * 3600 == pytest.approx(seconds)
     assert planned(stage, processes=2).hours == planned(stage).hours
 
@@ -122,7 +122,7 @@ def test_the_longest_row_decides_on_the_memory_and_checkpointing_saves_most_of_i
     assert plan_stages([wide], plain, big, 1_000, 1e9)[0].memory_gb > 8 * thrifty.memory_gb
 
 
-def test_the_speed_of_this_machine_is_measured():
-    speed = machine_speed()
-    assert speed.flops > 1e9
+def test_the_speed_of_this_machine_is_measured(llama):
+    speed = machine_speed(llama, LoraSettings(rank=2))
+    assert speed.flops > 1e7  # a tiny layer is mostly overhead
     assert 0 < speed.share <= 1

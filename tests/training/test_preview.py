@@ -3,6 +3,7 @@ import json
 import pytest
 
 from training.items import Material
+from training.mix import mix
 from training.plan import plan_stages, plan_table
 from training.preview import preview_stage
 from training.recipe import LoraSettings, Recipe, Stage
@@ -28,7 +29,8 @@ def recipe(tmp_path, tiny_model):
 
 
 def test_the_preview_shows_what_counts_and_what_is_there_twice(recipe, tiny_tokenizer):
-    seen, rows = preview_stage("Instruct-SFT", recipe.stages[0], recipe, NOTHING, tiny_tokenizer)
+    rows = mix(recipe.stages[0], recipe, NOTHING)
+    seen = preview_stage("Instruct-SFT", recipe.stages[0], rows, tiny_tokenizer)
     assert len(rows.learnt) == 31
     assert seen.duplicates == 1
     (sample,) = seen.samples

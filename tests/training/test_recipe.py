@@ -23,8 +23,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_recipe_names_its_checkpoints_as_the_paper_does(tmp_path):
-    recipe = load_recipe(write(tmp_path, GOOD))
-    assert [recipe.checkpoint_name(stage) for stage in recipe.stages] == [
+    assert load_recipe(write(tmp_path, GOOD)).checkpoints == [
         "Instruct-CPT",
         "Instruct-CPT-SFT",
         "Instruct-CPT-SFT-DPO",
@@ -32,9 +31,35 @@ def test_a_recipe_names_its_checkpoints_as_the_paper_does(tmp_path):
     ]
 
 
-def test_dpo_and_orpo_both_branch_off_sft(tmp_path):
-    recipe = load_recipe(write(tmp_path, GOOD))
-    assert [s.method for s in recipe.path(recipe.stages[3])] == ["cpt", "sft", "orpo"]
+def test_a_method_may_come_again_and_each_time_has_a_name_of_its_own(tmp_path):
+    sft, dpo = "  - {method: sft, data: {qa: 1.0}, learning_rate: 1.0e-4}\n", "  - {method: dpo"
+    assert sft in GOOD
+    assert load_recipe(write(tmp_path, GOOD.replace(dpo, sft + dpo))).checkpoints == [
+        "Instruct-CPT",
+        "Instruct-CPT-SFT",
+        "Instruct-CPT-SFT-SFT",
+        "Instruct-CPT-SFT-SFT-DPO",
+        "Instruct-CPT-SFT-SFT-ORPO",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "n"),
+    [(None, 4), ("cpt", 1), ("sft", 2), ("Instruct-CPT-SFT", 2), ("Instruct-CPT-SFT-DPO", 3)],
+)
+def test_the_last_stage_is_named_by_its_method_or_its_checkpoint(tmp_path, last, n):
+    assert load_recipe(write(tmp_path, GOOD)).n_stages(last) == n
+
+
+def test_of_a_method_that_comes_again_the_last_stage_is_meant(tmp_path):
+    text = GOOD.replace("method: cpt", "method: sft")
+    recipe = load_recipe(write(tmp_path, text))
+    assert (recipe.n_stages("sft"), recipe.n_stages("Instruct-SFT")) == (2, 1)
+
+
+def test_an_unknown_stage_is_told_with_those_there_are(tmp_path):
+    with pytest.raises(UsageError, match=r"'rl', this recipe has cpt \(Instruct-CPT\), sft \("):
+        load_recipe(write(tmp_path, GOOD)).n_stages("rl")
 
 
 def test_a_repeated_source_is_an_error_although_yaml_would_drop_it(tmp_path):
@@ -58,7 +83,7 @@ def test_all_faults_of_a_recipe_are_told_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("method: sft", "method: cpt"), "each stage comes once"),
+        (("method: orpo", "method: dpo"), "dpo and orpo come once each"),
         (("method: cpt", "method: xpt"), "'cpt', 'sft', 'dpo' or 'orpo'"),
         (("model: base", "model: base\nparent: runs/x"), "needs an adapter"),
     ],
@@ -83,6 +108,24 @@ def test_every_shipped_recipe_loads():
     recipes = [load_recipe(name) for name in shipped_recipes()]
     assert len(recipes) == len(shipped_recipes()) >= 6
     assert all(recipe.name == name for recipe, name in zip(recipes, shipped_recipes(), strict=True))
+
+
+def test_every_shipped_recipe_for_the_embedded_model_finds_its_rows():
+    from training.run import check
+    from ui.material import team_material
+
+    material = team_material()
+    recipes = [load_recipe(name) for name in shipped_recipes()]
+    embedded = [recipe for recipe in recipes if recipe.model == "base"]
+    assert len(embedded) >= 7
+    assert all(rows.learnt for recipe in embedded for rows in check(recipe, material))
+
+
+def test_the_experts_name_the_folder_in_which_the_generalist_ends():
+    last = load_recipe("smollm2-135m-generalist").checkpoints[-1]
+    experts = [p for p in shipped_recipes().values() if "\nparent: generalist\n" in p.read_text()]
+    assert len(experts) == 4
+    assert all(f"runs/smollm2-135m-generalist/{last}." in path.read_text() for path in experts)
 
 
 @pytest.mark.parametrize(

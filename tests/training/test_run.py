@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -110,8 +111,10 @@ def test_a_finished_stage_is_kept_and_a_changed_one_is_made_anew(whole_run, tiny
     changed = one.stages[1].model_copy(update={"learning_rate": 2e-2})
     two = one.model_copy(update={"stages": (one.stages[0], changed)})
     told: list[tuple[int, int, str]] = []
-    kept, made = run(two, out, on_step=lambda *each: told.append(each))
+    said: list[str] = []
+    kept, made = run(two, out, on_step=lambda *each: told.append(each), on_progress=said.append)
     assert (kept.was_kept, made.was_kept) == (True, False)
+    assert [line.split(" ", 1)[0] for line in said if "replaced" in line] == [str(made.folder)]
     steps = made.figures["steps"]
     assert [done for done, _, _ in told] == list(range(steps + 1))
     assert told[-1] == (steps, steps, f"Instruct-CPT-SFT, step {steps} of {steps}")
@@ -174,8 +177,44 @@ def test_all_weights_can_learn(tiny_model, data, tmp_path):
 def test_the_stage_option_stops_early(tiny_model, data, tmp_path):
     one = recipe(tiny_model, data, "cpt", "sft")
     assert [r.folder.name for r in run(one, tmp_path, last="cpt")] == ["Instruct-CPT"]
-    with pytest.raises(UsageError, match="this recipe has cpt, sft"):
+    with pytest.raises(UsageError, match=r"this recipe has cpt \(Instruct-CPT\), sft"):
         run(one, tmp_path, last="orpo")
+
+
+def test_a_stage_that_comes_again_goes_on_from_the_one_before(tiny_model, data, tmp_path):
+    one = recipe(tiny_model, data, "sft", "sft", "dpo")
+    first, second, leaf = run(one, tmp_path)
+    assert second.folder.name == "Instruct-SFT-SFT"
+    assert lineage(leaf.folder)[1:3] == lineage(second.folder)[:2]
+    assert lineage(second.folder)[1:] == lineage(first.folder)
+    before, after = weights(first.folder), weights(second.folder)
+    assert not all(torch.equal(before[key], after[key]) for key in before)
+    assert all(result.was_kept for result in run(one, tmp_path))
+    gentler = one.stages[1].model_copy(update={"learning_rate": 1e-3})
+    changed = one.model_copy(update={"stages": (one.stages[0], gentler)})
+    assert [result.was_kept for result in run(changed, tmp_path)] == [True, False]
+
+
+def test_a_recipe_goes_on_from_a_shipped_adapter_by_its_name(tiny_model, data):
+    from training.run import _parent
+
+    one = recipe(tiny_model, data, "sft", parent="generalist", adapter=LoraSettings(rank=32))
+    folder = _parent(one)
+    assert folder is not None
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert lineage(folder)[-1]["model"] == "base"
+
+
+def test_the_card_takes_the_licence_of_the_model_and_invents_none(tiny_model, data, tmp_path):
+    from orbweave.models import read_card
+
+    one = recipe(tiny_model, data, "sft")
+    assert "license" not in read_card(run(one, tmp_path / "none")[0].folder)
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    (model / "README.md").write_text("---\nlicense: llama3.1\n---\n", "utf-8")
+    (made,) = run(one.model_copy(update={"model": str(model)}), tmp_path / "own")
+    assert read_card(made.folder)["license"] == "llama3.1"
 
 
 def test_a_missing_parent_is_told_before_training(tiny_model, data, tmp_path):
@@ -309,6 +348,25 @@ def test_kept_epochs_of_whole_models_can_be_loaded(tiny_model, data, tmp_path):
     )
 
 
+@pytest.mark.parametrize("adapter", [LoraSettings(rank=4, alpha=8), None])
+def test_a_share_of_the_start_stays_in_what_is_written(tiny_model, data, tmp_path, adapter):
+    one = recipe(tiny_model, data, "sft", adapter=adapter)
+    parent = None
+    if adapter is not None:
+        parent = str(run(recipe(tiny_model, data, "cpt"), tmp_path / "parent")[0].folder)
+    start = weights(tiny_model if parent is None else Path(parent))
+    found = []
+    for share in (0.0, 0.25):
+        stage = one.stages[0].model_copy(update={"start_share": share})
+        update = {"stages": (stage,), "parent": parent}
+        (result,) = run(one.model_copy(update=update), tmp_path / str(share))
+        found.append(weights(result.folder))
+    for name, learnt in found[0].items():
+        wanted = 0.75 * learnt.float() + 0.25 * start[name].float()
+        torch.testing.assert_close(found[1][name].float(), wanted, rtol=2e-2, atol=1e-3)
+    assert any(not torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_a_run_killed_behind_its_last_step_trains_nothing_again(
     tiny_model, data, tmp_path, monkeypatch
 ):
@@ -351,10 +409,10 @@ def test_every_fault_is_told_in_one_list_before_anything_is_loaded(tiny_model, d
         "no-such-model",
         "nor-this",
         "wanted an adapter in",
-        "wanted the stage orpo",
-        "cpt: wanted a data source, got 'nowhere'",
-        "sft: wanted chats for sft, text.jsonl holds plain text",
-        "dpo: wanted chosen and rejected for dpo",
+        "wanted the stage 'orpo'",
+        "Instruct-CPT: wanted a data source, got 'nowhere'",
+        "Instruct-CPT-SFT: wanted chats for sft, text.jsonl holds plain text",
+        "Instruct-CPT-SFT-DPO: wanted chosen and rejected for dpo",
     ):
         assert part in told
     assert not (tmp_path / "out").exists()
@@ -442,7 +500,7 @@ def test_a_base_model_without_a_template_is_told_for_every_stage(tiny_model, dat
     shutil.copytree(tiny_model, model)
     (model / "chat_template.jinja").unlink()
     one = recipe(model, data, "sft", "dpo")
-    with pytest.raises(UsageError, match="found 2 faults.*sft: wanted to write a chat.*dpo: "):
+    with pytest.raises(UsageError, match="found 2 faults.*SFT: wanted to write a chat.*DPO: "):
         run(one, tmp_path / "out")
     assert run(
         one.model_copy(update={"chat_template": str(tiny_model)}), tmp_path / "out", last="sft"
@@ -517,10 +575,18 @@ train(recipe, Material({{}}, {{}}, {{}}), Path(sys.argv[2]), shows_progress=Fals
 """
 
 
+def progress(out: Path) -> set[str]:
+    """Return what a run has finished: whole checkpoints and whole stages."""
+    found = [*out.glob(".work-*/checkpoint-*/complete.json"), *out.glob("*/provenance.json")]
+    return {str(path) for path in found}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_a_killed_run_resumes_to_identical_weights(tiny_model, data, tmp_path):
+def test_a_run_killed_at_five_moments_resumes_to_identical_weights(tiny_model, data, tmp_path):
     one = recipe(tiny_model, data, "cpt", "sft", "orpo")
+    stages = [stage.model_copy(update={"epochs": 5}) for stage in one.stages]
+    one = one.model_copy(update={"stages": tuple(stages)})
     description = tmp_path / "recipe.json"
     description.write_text(one.model_dump_json(), "utf-8")
     code = KILLED.format(root=str(Path(__file__).parents[2]))
@@ -528,22 +594,23 @@ def test_a_killed_run_resumes_to_identical_weights(tiny_model, data, tmp_path):
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run([*command, str(tmp_path / "whole")], env=env, check=True)
     broken = tmp_path / "broken"
-    kills = 0
-    for delay in (0.0, 0.15, 0.3):
+    kills, moments = 0, random.Random(0)
+    for _ in range(5):
+        before = progress(broken)
         process = subprocess.Popen([*command, str(broken)], env=env)
-        # Wait until it is at work, so that the kill lands inside a stage.
+        # Wait until it goes on, so that the kill lands inside a stage and not in the imports.
         begun = time.monotonic()
         while process.poll() is None and time.monotonic() - begun < 60:
-            if list(broken.glob(".work-*/checkpoint-*")):
+            if progress(broken) != before:
                 break
-            time.sleep(0.02)
-        time.sleep(delay)
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.2))
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
         process.wait()
     subprocess.run([*command, str(broken)], env=env, check=True)
-    assert kills >= 1
+    assert kills == 5
     for name in ("Instruct-CPT", "Instruct-CPT-SFT", "Instruct-CPT-SFT-ORPO"):
         left, right = weights(tmp_path / "whole" / name), weights(broken / name)
         assert all(torch.equal(left[key], right[key]) for key in left), name
