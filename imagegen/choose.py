@@ -15,16 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imagegen.looks import GROUNDS, MATERIALS
+from imagegen.meeting import APART, joined, meeting
 from imagegen.motifs import FAMILIES
+from imagegen.names import CLAUSE_ENDS, Clause, clauses_of, named, places
 from orbweave.records import Combination, Light, Motif, Structure
 
-__all__ = ["APART", "Embed", "choose_structure", "dressed", "nearest_families"]
+__all__ = ["Embed", "choose_structure", "dressed", "nearest_families"]
 
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 """Texts to unit vectors, shape (n, d)."""
 
-SECOND_MOTIF = 0.5
-"""Cosine a second motif must reach; chosen by us on the prompts in the tests."""
+SECOND_MOTIF = 0.55
+"""Cosine a second motif must reach that no name gives; chosen by us, see benchmarks/choose.py."""
+AHEAD = 0.2
+"""How much more than the first motif it must be like its clause: what describes the first one,
+such as the spiral of a web, says nothing of a second."""
 SYNONYMS = {
     "gold": "golden", "yellow": "golden", "orange": "amber", "honey": "amber",
     "bronze": "copper", "brown": "copper", "crimson": "red", "magenta": "pink", "rose": "pink",
@@ -37,17 +42,6 @@ GROUND_SYNONYMS = {
     "dark blue": "navy", "deep blue": "navy", "dark brown": "brown", "bright": "white",
     "pale": "cream", "light": "white", "turquoise": "teal", "deep green": "dark green",
 }  # fmt: skip
-MEETINGS: tuple[tuple[Combination, str], ...] = (
-    ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
-    ("half", r"\bhal(f|ves)\b|\bsplit in (two|half)"),
-    ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
-)
-OVERLAY = r"\bover\b|on top of|overl(?:aid|ay)\w*(?: by| with)?|crossed by|wrapped in"
-"""Lays one motif over the other where it stands between their names: "a web over leaf veins",
-not "a membrane over water"."""
-CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into)\b"
-APART: tuple[Combination, ...] = ("half", "inclusion", "graded")
-"""How two motifs meet where the words do not say."""
 LOW, HIGH = 0.12, 0.88
 """Place within the natural range that a word such as "fine" or "coarse" asks for."""
 SPACING = ((r"\bfine(ly|r)?\b|dense|densely|narrow|closely|tight|small", LOW),
@@ -73,12 +67,13 @@ LIGHTS: tuple[tuple[Light, str], ...] = (
     ("backlit", r"\btranslucen\w+"),
 )  # fmt: skip
 """Words for each light, the most telling first: a translucent film in soft light is softly lit."""
-DENIED = r"\b(?:no|not|without|never)\s+[\w-]+"
+DENIED = rf"\b(?:no|not|without|never|instead of|rather than)\b(?:(?!{CLAUSE_ENDS}).)*"
+"""What a picture shall not show, to the end of the clause."""
 
 
 NEAR = 0.1
 """Cosine by which a family may be less like the words than the nearest one and still be meant;
-chosen by us: of 40 training prompts 16 name a motif, the others have 2 to 4 families within."""
+chosen by us: of 40 training prompts those that name no motif have 2 to 4 families within."""
 MOST_NEAR = 4
 
 
@@ -89,28 +84,19 @@ def choose_structure(prompt: str, seed: int, embed: Embed, first: str | None = N
         prompt: The words.
         seed: Decides what they leave open.
         embed: Texts to unit vectors.
-        first: Family of the first motif; None leaves it to the words.
+        first: A family to take instead of the nearest one; None leaves it to the words.
     """
     rng = np.random.default_rng([seed, *prompt.encode()[:256]])
-    light, unlit = _light(prompt)
-    ranked = _rank(_clauses(unlit) or [prompt], embed)
-    names = [first or ranked[0][1]]
-    # A family chosen for the first clause stands for the one nearest to it.
-    others = ranked if names[0] in {name for _, name in ranked} else ranked[1:]
-    second = next(((score, name) for score, name in others if name not in names), (0.0, ""))
-    if second[0] >= SECOND_MOTIF:
-        names.append(second[1])
-    text = _lowered(unlit)
+    light, text = _read(prompt)
+    at = _families(text, prompt, embed, first)
+    names = list(at)
     combine: Combination = "single"
-    if len(names) == 2:
-        # Two nets on top of each other hide both, so that is left to those who ask for it.
-        apart = APART[int(rng.integers(len(APART)))]
-        said = next((c for c, words in MEETINGS if re.search(words, text)), apart)
-        combine = "overlay" if _lies_over(text, names) else said
+    if len(at) == 2:
+        names, combine = meeting(text, at, APART[int(rng.integers(len(APART)))])
     return Structure(
         motifs=tuple(_motif(name, text, rng) for name in names),
         combine=combine,
-        look=_look(text, names),
+        look=_look(text, names, at),
         light=light,
         seed=seed,
     )
@@ -126,7 +112,7 @@ def nearest_families(prompt: str, embed: Embed, *, directed: bool = False) -> di
         embed: Texts to unit vectors.
         directed: Only families whose direction can be seen, unless the words name another.
     """
-    clauses = _clauses(_light(prompt)[1]) or [prompt]
+    clauses = clauses_of(_read(prompt)[1]) or [Clause(prompt, 0)]
     best = _likeness(clauses, embed).max(1)
     ranked = sorted(zip(best.tolist(), FAMILIES, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 1:
@@ -142,74 +128,76 @@ def dressed(structure: Structure, prompt: str) -> Structure:
 
     What the prompt says nothing of becomes what is usual, as in `choose_structure`.
     """
-    light, unlit = _light(prompt)
-    look = _look(_lowered(unlit), [motif.family for motif in structure.motifs])
+    light, text = _read(prompt)
+    names = [motif.family for motif in structure.motifs]
+    look = _look(text, names, places(clauses_of(text)))
     return structure.model_copy(update={"look": look, "light": light})
 
 
-def _clauses(text: str) -> list[str]:
-    return [c.strip() for c in re.split(CLAUSE_ENDS, text) if c.strip()]
+def _read(prompt: str) -> tuple[Light, str]:
+    """The light a prompt asks for, else soft, and what it asks for besides, in small letters.
 
-
-def _lowered(text: str) -> str:
-    return text.lower().replace("mother of pearl", "nacre").replace("mother-of-pearl", "nacre")
-
-
-def _light(prompt: str) -> tuple[Light, str]:
-    """The light a prompt asks for, else soft, and the prompt without words for light.
-
-    "Soft even light" says nothing of an even pattern, nor "against the light" of the ground.
+    "Soft even light" says nothing of an even pattern, nor "against the light" of the ground;
+    and what shall not be there is no motif and no colour.
     """
-    said = re.sub(DENIED, " ", prompt.lower())
-    light: Light = next((name for name, words in LIGHTS if re.search(words, said)), "soft")
-    unlit = prompt
+    text = re.sub(DENIED, " ", prompt.lower(), flags=re.DOTALL)
+    light: Light = next((name for name, words in LIGHTS if re.search(words, text)), "soft")
     for _, words in LIGHTS:
-        unlit = re.sub(words, " ", unlit, flags=re.IGNORECASE)
-    return light, unlit
+        text = re.sub(words, " ", text)
+    return light, re.sub(r"mother[ -]of[ -]pearl", "nacre", text)
 
 
-def _lies_over(text: str, names: list[str]) -> bool:
-    """Whether the words lay one of two motifs over the other."""
-    for match in re.finditer(OVERLAY, text):
-        before = _named(re.split(r"[,.;:()]", text[: match.start()])[-1])
-        after = _named(re.split(r"[,.;:()]", text[match.end() :])[0])
-        pairs = ((names[0], names[1]), (names[1], names[0]))
-        if any(one in before and other in after for one, other in pairs):
-            return True
-    return False
+def _families(text: str, prompt: str, embed: Embed, first: str | None) -> dict[str, int]:
+    """Return one or two families, and where in the text each of them begins."""
+    clauses = clauses_of(text) or [Clause(prompt, 0)]
+    table, families = _likeness(clauses, embed), list(FAMILIES)
+    nearest = families[int(table.max(1).argmax())]
+    found = {name: clauses[int(row.argmax())].at for name, row in zip(families, table, strict=True)}
+    found |= places(clauses)
+    chosen = first or nearest
+    # A family chosen for the nearest one stands for it, and is itself no second one.
+    second = _second(table, clauses, {chosen, nearest}, described=joined(text))
+    return {chosen: found[nearest]} | ({} if second is None else {second: found[second]})
 
 
-def _rank(clauses: list[str], embed: Embed) -> list[tuple[float, str]]:
-    """Score every family by its best clause, best first; each clause counts for one family."""
-    named = [_named(c) for c in clauses]
-    table = _likeness(clauses, embed)
-    ranked: list[tuple[float, str]] = []
-    free = list(range(len(clauses)))
-    while free and len(ranked) < 2:
-        i, j = np.unravel_index(int(table[:, free].argmax()), (len(FAMILIES), len(free)))
-        clause = free[int(j)]
-        ranked.append((float(table[i, clause]), list(FAMILIES)[int(i)]))
-        table[i] = -1
-        # A clause that names two motifs may give both; one that names none gives one.
-        if not named[clause] - {name for _, name in ranked}:
-            free.remove(clause)
-    return ranked
+def _second(
+    table: NDArray[Any], clauses: list[Clause], taken: set[str], *, described: bool
+) -> str | None:
+    """Return the family of a second motif: one that is named, else one a clause is most like.
+
+    Args:
+        table: Likeness of every family to every clause.
+        clauses: The words.
+        taken: Families that are no second one.
+        described: Whether one without a name counts.
+    """
+    families = list(FAMILIES)
+    rows = [families.index(name) for name in taken]
+    found: list[tuple[float, str]] = []
+    for clause, likeness in zip(clauses, table.T, strict=True):
+        others = named(clause.text)
+        found += [(float(likeness[families.index(f)]), f) for f in others.keys() - taken]
+        best = int(likeness.argmax())
+        ahead = likeness[best] - likeness[rows].max()
+        if described and not others and likeness[best] >= SECOND_MOTIF and ahead >= AHEAD:
+            found.append((float(likeness[best]), families[best]))
+    return max(found)[1] if found else None
 
 
-def _likeness(clauses: list[str], embed: Embed) -> NDArray[Any]:
+def _likeness(clauses: list[Clause], embed: Embed) -> NDArray[Any]:
     """Return the likeness of every family to every clause, shape (families, clauses).
 
     A name in the words counts 1 more than any likeness. Beside longer ones, clauses
     of one or two words count only for the motifs they name: a colour alone is like nothing.
     """
     texts = _family_texts()
-    cos = _embedded_families(embed) @ embed(clauses).T
+    cos = _embedded_families(embed) @ embed([c.text for c in clauses]).T
     owner = np.array([name for name, _ in texts])
-    named = [_named(c) for c in clauses]
-    short = np.array([len(c.split()) < 3 for c in clauses])
+    found = [named(c.text) for c in clauses]
+    short = np.array([len(c.text.split()) < 3 for c in clauses])
     short &= not short.all()
     table: NDArray[Any] = np.stack([cos[owner == name].max(0) * ~short for name in FAMILIES])
-    table += [[name in found for found in named] for name in FAMILIES]
+    table += [[name in each for each in found] for name in FAMILIES]
     return table
 
 
@@ -221,26 +209,6 @@ def _family_texts() -> list[tuple[str, str]]:
 def _embedded_families(embed: Embed) -> NDArray[Any]:
     """Embed all names and descriptions, shape (texts, d); once, for it takes half a second."""
     return embed([text for _, text in _family_texts()])
-
-
-def _named(clause: str) -> set[str]:
-    """Families one of whose names stands in the clause, and not within a longer name there."""
-    words = _stems(clause)
-    found = {
-        (name, frozenset(_stems(n)))
-        for name, family in FAMILIES.items()
-        for n in family.names
-        if _stems(n) <= words
-    }
-    return {name for name, held in found if not any(held < other for _, other in found)}
-
-
-def _stems(text: str) -> set[str]:
-    return {_stem(word) for word in re.findall(r"[a-z]+", text.lower())}
-
-
-def _stem(word: str) -> str:
-    return word[:-1] if word.endswith("s") and len(word) > 3 else word
 
 
 def _place(rules: Sequence[tuple[str, float]], text: str) -> float | None:
@@ -268,8 +236,11 @@ def _motif(name: str, text: str, rng: np.random.Generator) -> Motif:
     )
 
 
-def _look(text: str, names: list[str]) -> str:
-    """Colours named in the text; a colour before "background" or after "on" is the ground."""
+def _look(text: str, names: list[str], at: dict[str, int]) -> str:
+    """Colours named in the text; a colour before "background" or after "on" is the ground.
+
+    They stand in the order of the words, and motifs in the order they are drawn in.
+    """
     usual = FAMILIES[names[0]].looks[0].partition(" on ")
     grounds = "|".join(sorted([*GROUNDS, *GROUND_SYNONYMS], key=len, reverse=True))
     found = re.search(rf"\b({grounds})\b[\w\s-]{{0,12}}background", text) or re.search(
@@ -283,5 +254,8 @@ def _look(text: str, names: list[str]) -> str:
     if not distinct:
         distinct = [usual[0]]
     if len(names) == 2 and len(distinct) > 1:
-        return f"{distinct[0]} and {distinct[1]} on {ground}"
+        first, second = distinct[:2]
+        if at.keys() >= set(names) and at[names[0]] > at[names[1]]:
+            first, second = second, first
+        return f"{first} and {second} on {ground}"
     return f"{distinct[0]} on {ground}"

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imagegen.detail import restored
 from imagegen.inpainting import Mask, Outside, joined
-from imagegen.latent_space import unpacked
-from imagegen.loading import Loaded
+from imagegen.latent_space import given_back, unpacked
+from imagegen.loading import LOOM, Loaded
 from imagegen.prompt_embedding import prompt_input
 from imagegen.prompt_window import without_known_notices
 from imagegen.samplers import sampler_config
@@ -50,6 +51,8 @@ class Drawn(NamedTuple):
     pixels: list[Pixels]
     seconds: list[float]
     lost_words: tuple[str, ...]
+    is_detailed: bool
+    """Whether detail that the autoencoder loses was put back, see `imagegen.detail`."""
 
 
 def stop_if(cancelled: Callable[[], bool]) -> None:
@@ -93,7 +96,10 @@ def draw(
     with without_known_notices(type(pipe).__module__):
         words = prompt_input(pipe, loaded.family, prompt, request.negative_prompt, request.guidance)
     options = words.options | _call_options(loaded, pipe, request, start, mask)
-    drawn = Drawn([], [], words.lost_words)
+    seen = None
+    if start is not None and _holds_drawing(loaded, request):
+        seen = given_back(pipe, start)
+    drawn = Drawn([], [], words.lost_words, seen is not None)
     for seed in request.seeds:
         stop_if(watch.cancelled)
         began = time.perf_counter()
@@ -104,11 +110,22 @@ def draw(
         options["callback_on_step_end"] = _after_step(loaded, request, watch, done, outside)
         with wrapping(pipe) if request.tile else nullcontext():
             pixels = _one(pipe, sampler, seed, options)
+        if start is not None and seen is not None:
+            pixels = restored(pixels, start, seen)
         if start is not None and mask is not None:
             pixels = joined(pixels, start, mask)
         drawn.pixels.append(pixels)
         drawn.seconds.append(time.perf_counter() - began)
     return drawn
+
+
+def _holds_drawing(loaded: Loaded, request: RenderRequest) -> bool:
+    """Whether a picture follows a drawn structure line by line, so that its detail belongs there.
+
+    Only the embedded model's autoencoder is so small, and its ControlNet was made for drawings.
+    """
+    is_held = loaded.is_controlled and request.control is None and request.control_scale > 0
+    return loaded.model == LOOM and request.structure is not None and is_held
 
 
 def _check(loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | None) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from imagegen.start import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Preview", "encoded", "masked", "packed", "unpacked"]
+__all__ = ["Preview", "encoded", "given_back", "masked", "packed", "unpacked"]
 
 PATCH_PX = 16
 """Side of the colour patches from which a preview learns what latents look like."""
@@ -43,6 +44,19 @@ def encoded(pipe: Any, pixels: Pixels) -> Tensor:
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     latents: Tensor = (mean - shift) * vae.config.scaling_factor
     return latents
+
+
+def given_back(pipe: Any, pixels: Pixels) -> NDArray[np.float32]:
+    """Return a picture (H, W, 3) as the autoencoder gives it back, in [0, 1]."""
+    import torch
+
+    vae = pipe.vae
+    with torch.inference_mode():
+        shift = getattr(vae.config, "shift_factor", None) or 0.0
+        latents = encoded(pipe, pixels) / vae.config.scaling_factor + shift
+        back = vae.decode(latents.to(vae.dtype)).sample[0].float().cpu()
+    picture: NDArray[np.float32] = (back / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy()
+    return picture
 
 
 def masked(mask: np.ndarray[Any, Any], like: Tensor) -> Tensor:
@@ -91,8 +105,12 @@ class Preview:
         wanted = F.adaptive_avg_pool2d(
             torch.from_numpy(patches).permute(2, 0, 1).float()[None] / 255, h
         )[0]
-        samples = torch.cat([latents.flatten(1), torch.ones(1, h * h)]).T
-        self._map = torch.linalg.lstsq(samples, wanted.flatten(1).T).solution
+        samples, wanted = latents.flatten(1).double().T, wanted.flatten(1).double().T
+        self._middle, self._colour = samples.mean(0), wanted.mean(0)
+        # A channel no colour moves must count for nothing: by rounding alone it could count for
+        # anything, so directions a thousand times narrower than the widest are left out.
+        spread = torch.linalg.pinv(samples - self._middle, rtol=1e-3)
+        self._map = spread @ (wanted - self._colour)
 
     def __call__(self, latents: Tensor) -> Pixels:
         """Return a thumbnail (h, w, 3) of latents (1, c, h, w); noise shows as noise."""
@@ -101,7 +119,7 @@ class Preview:
         grid = latents[0].float().cpu()
         # Some samplers scale noisy latents up by their sigma, from 14 to thousands.
         grid = grid / max(1.0, float(grid.std()))
-        flat = torch.cat([grid.flatten(1), torch.ones(1, grid[0].numel())]).T @ self._map
+        flat = (grid.flatten(1).double().T - self._middle) @ self._map + self._colour
         picture = (flat.clamp(0, 1) * 255).round().to(torch.uint8)
         thumbnail: Pixels = picture.reshape(*grid.shape[1:], 3).numpy()
         return thumbnail

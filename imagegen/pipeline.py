@@ -116,7 +116,7 @@ class Renderer:
             write_bytes(save_seed_picture, encode_png(start.pixels, None), force=force)
         note = PngNote(
             request=request,
-            geometry=_geometry(start, mask),
+            geometry=_geometry(start, mask, drawn),
             strength=None if start.pixels is None else request.strength,
             model_hash=loaded.sha256,
             adapters=tuple(
@@ -189,11 +189,14 @@ def _mask_of(mask: Path | None, start: Start, request: RenderRequest) -> Mask | 
     return read_mask(mask, request.width, request.height)
 
 
-def _geometry(start: Start, mask: Path | None) -> str:
+def _geometry(start: Start, mask: Path | None, drawn: Drawn) -> str:
     """What the pictures started from, for the record."""
-    if mask is None:
-        return start.geometry
-    return f"{start.geometry}; redrawn inside mask {mask.name}, sha256 {sha256_file(mask)}"
+    told = [start.geometry]
+    if drawn.is_detailed:
+        told.append("fine detail from the drawing")
+    if mask is not None:
+        told.append(f"redrawn inside mask {mask.name}, sha256 {sha256_file(mask)}")
+    return "; ".join(told)
 
 
 def _write(

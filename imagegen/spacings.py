@@ -78,13 +78,24 @@ class Spectrum(NamedTuple):
         excess = np.where(is_peak, (mean - background) * n, 0.0)
         found: list[float] = []
         while len(found) < MAX_PERIODS and excess.any():
-            k = int(np.argmax(excess))
+            k = _fundamental(excess, int(np.argmax(excess)))
             chosen = inside & (np.abs(ring - k) <= 1)
             weight = np.clip(self.power[chosen] - background[k], 0, None)
             found.append(round(float(weight.sum() / (weight * f[chosen]).sum()), 6))
             # What lies within a quarter of an octave is the same peak.
             excess[int(k / 1.19) : int(np.ceil(k * 1.19)) + 1] = 0
         return tuple(found)
+
+
+def _fundamental(excess: Luma, k: int) -> int:
+    """Return the ring of which ring `k` is the second harmonic; `k` itself if there is none.
+
+    The window spreads a wave over three rings, so three together are compared.
+    """
+    together = np.convolve(excess, np.ones(3), "same") * (excess > 0)
+    first = (k - 1) // 2
+    half = first + int(np.argmax(together[first : k // 2 + 2]))
+    return half if together[half] > together[k] else k
 
 
 def spectrum_of(luma: Luma) -> Spectrum | None:

@@ -7,7 +7,8 @@ import pytest
 
 from agents.embedding import MiniLM
 from imagegen.captions import LIGHT_PHRASES
-from imagegen.choose import APART, Embed, choose_structure, dressed, nearest_families
+from imagegen.choose import Embed, choose_structure, dressed, nearest_families
+from imagegen.meeting import APART
 from imagegen.motifs import FAMILIES
 
 
@@ -63,6 +64,41 @@ def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
     assert {choose_structure(prompt, seed, EMBED).combine for seed in range(3)} <= meetings
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "an orb web of spider silk: straight spokes meet at a hub, a fine spiral rides over them",
+        "spongy bone, rounded struts branching around open pores, a sponge of smooth joined struts",
+        "gyroid slice; curved walls form a labyrinth of repeating loops and swirls",
+        "a regular net of six-sided cells with even walls, thin and light as a panel",
+        "a feather vane with slanted ribs on both sides of its shaft, zipped by fine hooks",
+        "leaf veins in a close net, no honeycomb and without spider webs",
+    ],
+)
+def test_what_describes_the_first_motif_is_no_second_one(prompt: str) -> None:
+    assert len(choose_structure(prompt, 0, EMBED).motifs) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "families"),
+    [
+        ("half a round net of radial lines and spiral rings, half a grid of hexagons",
+         {"orb_web", "honeycomb"}),
+        ("a brick wall of thin plates beside a sponge of smooth joined struts",
+         {"nacre_bricks", "trabecular_foam"}),
+        ("branching coral grading into pufferfish skin", {"branching_coral", "turing_pattern"}),
+    ],
+)  # fmt: skip
+def test_two_motifs_are_read_whether_named_or_described(prompt: str, families: set[str]) -> None:
+    assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} == families
+
+
+def test_what_shall_not_be_there_gives_no_colour() -> None:
+    assert choose_structure("leaf veins on black, no gold, white", 0, EMBED).look == (
+        "white on black"
+    )
+
+
 def test_a_longer_name_hides_the_shorter_one_within_it() -> None:
     structure = choose_structure("green parallel leaf veins", 0, EMBED)
     assert [m.family for m in structure.motifs] == ["parallel_veins"]
@@ -74,11 +110,25 @@ def test_a_colour_alone_adds_no_motif() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "look"),
-    [("golden spider web over green leaf veins on black", "golden and green on black")],
-)
-def test_two_motifs_may_have_two_colours(prompt: str, look: str) -> None:
-    assert choose_structure(prompt, 0, EMBED).look == look
+    ("prompt", "families", "look"),
+    [
+        ("golden spider web over green leaf veins on black",
+         ["orb_web", "leaf_veins"], "golden and green on black"),
+        ("green leaf veins over golden spider web on black",
+         ["leaf_veins", "orb_web"], "green and golden on black"),
+        ("green leaf veins crossed by golden spider web on black",
+         ["orb_web", "leaf_veins"], "golden and green on black"),
+        ("an island of pearl nacre in a golden honeycomb on navy",
+         ["honeycomb", "nacre_bricks"], "golden and pearl on navy"),
+    ],
+)  # fmt: skip
+def test_each_of_two_motifs_has_its_place_and_its_colour(
+    prompt: str, families: list[str], look: str
+) -> None:
+    structure = choose_structure(prompt, 0, EMBED)
+    assert [m.family for m in structure.motifs] == families
+    assert structure.look == look
+    assert dressed(structure, prompt) == structure
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,18 @@ def test_a_structure_is_drawn_square_and_its_middle_kept(
     bare = pixels(tmp_path / "seed" / "bare.png")
     assert np.array_equal(bare, bars(STRUCTURE, 96)[16:80])
     note = read_note(Path(made[0].path))
-    assert note.geometry == "structure seed: bars, white on black, seed 5"
+    assert note.geometry == (
+        "structure seed: bars, white on black, seed 5; fine detail from the drawing"
+    )
     assert note.strength == 0.6
+
+
+def test_without_its_controlnet_a_picture_gets_no_detail_of_the_drawing(
+    renderer: Renderer, tmp_path: Path
+) -> None:
+    made = renderer.render(request(structure=STRUCTURE, control_scale=0.0), tmp_path)
+    note = read_note(Path(made[0].path))
+    assert note.geometry == "structure seed: bars, white on black, seed 5"
 
 
 def test_a_picture_file_can_give_the_geometry(renderer: Renderer, tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_square_dots_repeat_along_both_sides() -> None:
     assert repeat.deg is not None and abs((repeat.deg - 25 + 45) % 90 - 45) < 3
 
 
+@pytest.mark.parametrize("duty", [0.2, 0.5, 0.7])
+def test_the_period_of_narrow_stripes_is_their_distance_and_no_harmonic(duty: float) -> None:
+    fine = (np.arange(1024) + 0.5) / 4  # drawn four times finer and averaged
+    x, y = np.meshgrid(fine, fine)
+    stripes = (x + y) / np.sqrt(2) / 8 % 1 < duty
+    spectrum = spectrum_of(stripes.reshape(256, 4, 256, 4).mean((1, 3)))
+    assert spectrum is not None
+    assert spectrum.periods()[0] == pytest.approx(8, rel=0.02)
+
+
 def test_stripes_repeat_across_themselves() -> None:
     y, x = np.mgrid[:256, :256]
     a = np.deg2rad(35)
