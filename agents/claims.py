@@ -19,6 +19,7 @@ from agents.quantities import claims as _numbers
 from orbweave.records import Check
 
 __all__ = [
+    "capitalised",
     "check",
     "cited_ids",
     "claims",
@@ -35,6 +36,7 @@ _ID = r"[a-z]+-\d{4,6}"
 _CITATION = re.compile(rf"\s*\[({_ID}(?:\s*,\s*{_ID})*)\]")
 _ABBREVIATIONS = r"(?<!\be\.g)(?<!\bi\.e)(?<!\bapprox)(?<!\bvs)(?<!\bca)(?<!\bFig)"
 _SENTENCE_END = re.compile(rf"{_ABBREVIATIONS}([.!?][\"')]?(?:\s*\[[^\]]*\])*)\s+(?=[A-Z\"'(])")
+_SENTENCE_START = re.compile(rf"(?:^|{_ABBREVIATIONS}[.!?][\"')]?\s+)[\"'(]?[a-z](?![\d_.^])")
 
 _MIN_HELD = 0.5
 """Share of a sentence's words that its facts must hold to support it. Chosen by us: of 1,763
@@ -78,6 +80,14 @@ def sentences(text: str) -> tuple[str, ...]:
     """Split prose into sentences; a citation after the full stop stays with its sentence."""
     marked = _SENTENCE_END.sub(r"\1\n", text.strip())
     return tuple(part.strip() for part in marked.splitlines() if part.strip())
+
+
+def capitalised(text: str) -> str:
+    """Return prose in which every sentence begins with a capital; "e.g." ends none.
+
+    A letter with a dot, a digit or a power behind it is a symbol and stays: "x^2", "d. h.".
+    """
+    return _SENTENCE_START.sub(lambda start: start[0][:-1] + start[0][-1].upper(), text)
 
 
 def claims(text: str) -> tuple[Claim, ...]:

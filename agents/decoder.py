@@ -88,6 +88,11 @@ class Reading(NamedTuple):
     logits: Tensor
     """Of the token behind it, (vocabulary,) in float32."""
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory it takes."""
+        return self.sequence.n_bytes + self.logits.numel() * self.logits.element_size()
+
 
 class _Batch:
     """Several sequences in the place of a transformers cache."""
@@ -166,6 +171,7 @@ class Decoder:
         self._overlays = Overlays(model)
         self._multiple = _ROWS_MULTIPLE.get(dtype, 1)
         self._latest: OrderedDict[tuple[str, tuple[int, ...]], Reading] = OrderedDict()
+        self._latest_bytes = 0
 
     def lay(self, name: str, adapters: Sequence[Adapter]) -> int:
         """Lay adapters over the model for sequences of that name; see `Overlays.add`."""
@@ -199,8 +205,10 @@ class Decoder:
         if logits is None:
             return None
         self._latest[key] = reading = Reading(sequence, logits)
-        while sum(each.sequence.n_bytes for each in self._latest.values()) > _MOST_KEPT_BYTES:
-            self._latest.popitem(last=False)
+        self._latest_bytes += reading.n_bytes
+        while self._latest_bytes > _MOST_KEPT_BYTES:
+            _, oldest = self._latest.popitem(last=False)
+            self._latest_bytes -= oldest.n_bytes
         return reading
 
     def read(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from orbweave.ending_thread import call_apart
 from orbweave.errors import ModelError
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class MiniLM:
         """
         with self._lock:
             if self._model is None:
-                self._model = _load()
-            vectors = self._model.encode(
+                self._model = _load()  # not apart: Ctrl-C need not wait for it
+            vectors = call_apart(
+                self._model.encode,
                 list(texts),
                 batch_size=32,
                 normalize_embeddings=True,

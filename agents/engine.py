@@ -32,6 +32,7 @@ from agents.sampler import Sampler
 from agents.worker import Worker
 from merging.adapter import Adapter
 from orbweave.errors import EngineError, ModelError, shown
+from orbweave.product_caches import cap_product_caches
 from orbweave.weights import put_weights
 
 __all__ = ["TransformersEngine"]
@@ -255,6 +256,7 @@ class _Loaded:
         turn: threading.Lock,
         weights: Mapping[str, torch.Tensor] | None,
     ) -> None:
+        cap_product_caches()
         self.tokenizer, loaded = _load(folder, dtype)
         if weights is not None:
             put_weights(loaded, weights, model)

@@ -19,6 +19,7 @@ from difflib import SequenceMatcher
 from typing import NamedTuple, cast
 
 from agents.claims import (
+    capitalised,
     sentences,
     share_held,
     shared_words,
@@ -52,6 +53,8 @@ _LEAST_WORDS = 24
 """A shorter paragraph is written again; one shorter than `_MIN_WORDS` is filled up."""
 _WINDOW_WORDS = 54
 """Up to here a prompt is composed of more than one look an expert."""
+_NAMED_WORDS = 20
+"""A longer concept is not said whole in a composed prompt."""
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
 _MIN_SHARED = 2
@@ -78,7 +81,7 @@ class Advice(NamedTuple):
         """What one would see, as sentences of a prompt; the expert's own look without visuals."""
         own = note_of(" ".join(sentences(self.text)[-1:])).partition(": ")[2]
         seen = self.visuals or ((own,) if own else ())
-        return [f"{look[0].upper()}{look[1:].rstrip('.')}." for look in seen]
+        return [f"{capitalised(look).rstrip('.')}." for look in seen]
 
 
 class Draft(NamedTuple):
@@ -286,7 +289,7 @@ async def _paragraph(
         job = form.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
         raw = reply.text[len(lead) :]
-        text = _whole_sentences(raw)
+        text = _whole_sentences(capitalised(raw.strip()))
         faults = [] if text else ["no whole sentence"]
         loose = unsupported(text, held)
         text = " ".join(s for s in sentences(text) if not unsupported(s, held))
@@ -359,10 +362,16 @@ def _clean_list(text: str, shown: Sequence[str]) -> str:
 async def _composed(
     voice: Voice, team: Team, fields: Mapping[str, str], advice: Sequence[Advice], seed: int
 ) -> str:
-    """Return a prompt made of what the facts look like: of each expert, more if there is room."""
+    """Return a prompt of what the facts look like: of each expert, more if there is room.
+
+    It begins with the thing itself: the concept, or its head if there is more to say.
+    """
     view, colours = await _palette(voice, team, fields, seed)
-    kept = [view]
-    looks = dict.fromkeys(_in_turns(advice)) or [f"{fields['concept'].rstrip('.')}."]
+    looks = dict.fromkeys(_in_turns(advice))
+    thing = fields["concept"]
+    if looks and len(thing.split()) > _NAMED_WORDS:
+        thing = _short(thing) or thing
+    kept = [view, f"{capitalised(thing).rstrip('.!? ')}."]
     for look in looks:
         n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
         is_first = look in [each.looks[0] for each in advice if each.looks]

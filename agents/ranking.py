@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -185,19 +186,33 @@ def strengths(contests: Sequence[Contest], *, n_steps: int = 10_000) -> dict[str
 def first_shown(pairs: Iterable[Sequence[float]], level: float = LEVEL) -> Pace | None:
     """Return how often the one shown first was preferred; 0.5 if the judge is fair.
 
-    Views of one pair hang together, so a pair counts once, by its mean. Such means vary less
-    than single tosses do, so the interval is rather too wide than too narrow.
+    Views of one pair hang together, so a pair counts once, by its mean. Where both orders come
+    to the same answer the pair leans to neither place: pairs are matched, and a judge who is
+    consistent varies less than tosses would.
 
     Args:
         pairs: Of each pair, every view's preference for the first shown; it was shown in both
             orders. Exact ties say nothing and are left out.
         level: Confidence level of the interval.
+
+    Source: interval of Agresti and Min, Stat. Med. 24 (2005) 729: half a pair is added to each
+    of the four ways in which two views can fall.
     """
     clear = [[share > 0.5 for share in shares if share != 0.5] for shares in pairs]
     means = [sum(firsts) / len(firsts) for firsts in clear if firsts]
     if not means:
         return None
-    return Pace(sum(means) / len(means), wilson(sum(means), len(means), level), len(means))
+    return Pace(sum(means) / len(means), _matched(means, level), len(means))
+
+
+def _matched(means: Sequence[float], level: float) -> Interval:
+    """Return the interval of the mean over pairs, within [0, 1]; see `first_shown`."""
+    leanings = [2 * mean - 1 for mean in means]  # 1: first both times; 0: the same answer
+    n = len(leanings) + 2  # one pair leaning each half way, one not at all
+    middle = sum(leanings) / n
+    squares = sum(leaning**2 for leaning in leanings) + 1
+    half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(squares - n * middle**2) / n
+    return Interval(max(0.0, (1 + middle - half) / 2), min(1.0, (1 + middle + half) / 2))
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:

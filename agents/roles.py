@@ -36,6 +36,9 @@ FORMS = ("principle", "look", "prompt", "revision", "critique")
 """The forms of a team, by the names of their fields."""
 TEAMS = Path(__file__).with_name("teams")
 """The shipped teams."""
+_TRAINED_GROUNDING = 0.1
+"""Grounding of forms a model was trained on. Of 368 prompts that teachers wrote from notes 80 %
+hold more than this share of their concept and notes, of prompts beside other notes 5 % do."""
 
 
 class Example(Record):
@@ -195,12 +198,12 @@ class Team(Record):
         return tuple(dict.fromkeys([*spoken, self.engineer_model, self.critic_model]))
 
     def without_examples(self) -> Team:
-        """Return the team as trained models are asked: no worked examples, words set free.
+        """Return the team as trained models are asked: no worked examples, words nearly free.
 
-        What they write of a design is new by intent; that it shares a few words with what it
-        was given is checked all the same.
+        What they write of a design is new by intent; that it takes up what it was given is
+        checked all the same.
         """
-        free = {"examples": (), "grounding": 0.0}
+        free = {"examples": (), "grounding": _TRAINED_GROUNDING}
         return self.model_copy(
             update={name: getattr(self, name).model_copy(update=free) for name in FORMS}
         )

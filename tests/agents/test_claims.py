@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.claims import (
+    capitalised,
     check,
     cited_ids,
     claims,
@@ -25,6 +26,20 @@ def test_without_citations_leaves_the_prose() -> None:
     assert (
         without_citations("Thin lines [silk-0012]. Gaps [a-0001, b-0002].") == "Thin lines. Gaps."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("a net. thin lines! (soft) light?", "A net. Thin lines! (Soft) light?"),
+        ("Rows, e.g. of tubes, approx. five.", "Rows, e.g. of tubes, approx. five."),
+        ("3 mm apart. x^2 grows. d. h.", "3 mm apart. x^2 grows. d. h."),
+        ("0.5 of it. 'quoted' too", "0.5 of it. 'Quoted' too"),
+        ("", ""),
+    ],
+)
+def test_sentences_begin_with_capitals_and_symbols_stay(text: str, wanted: str) -> None:
+    assert capitalised(text) == wanted
 
 
 def test_a_citation_stays_with_the_sentence_before_it() -> None:

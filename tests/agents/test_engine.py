@@ -193,7 +193,7 @@ async def test_prompts_that_were_read_are_kept_within_bounds(
     tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kept() -> int:
-        return sum(each.sequence.n_bytes for each in tiny._loaded.decoder._latest.values())
+        return sum(each.n_bytes for each in tiny._loaded.decoder._latest.values())
 
     first = await tiny.generate(ask("silk " * 5, seed=3))
     bound = 3 * kept()

@@ -27,7 +27,7 @@ from agents.events import (
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation
 from agents.knowledge import Fact, read_facts
-from agents.roles import StopRule
+from agents.roles import StopRule, Team
 from orbweave.errors import EngineError, OutputError, UsageError
 from orbweave.records import Brief, ImagePrompt, Measurement, Picture, Structure, Targets
 
@@ -108,6 +108,7 @@ async def _talk(
     studio: _Studio | None = None,
     rounds: int = 1,
     on_event: Callable[[Event], None] = lambda event: None,
+    team: Team | None = None,
 ) -> Conversation:
     return await converse(
         brief,
@@ -117,6 +118,7 @@ async def _talk(
         render=studio or _Studio(),
         rounds=rounds,
         on_event=on_event,
+        team=team,
     )
 
 
@@ -264,16 +266,65 @@ async def test_a_bad_paragraph_is_written_again_and_only_the_good_one_kept() -> 
     assert "(written again: talk about the task" in spoken
 
 
-async def test_a_prompt_the_model_cannot_write_is_composed_openly() -> None:
-    def hopeless(request: Generation) -> str:
-        if request.prefix.endswith("Prompt:"):
-            return f"{request.prefix} lines lines lines"
-        return _obedient(request)
+def _hopeless(request: Generation) -> str:
+    if request.prefix.endswith("Prompt:"):
+        return f"{request.prefix} lines lines lines"
+    return _obedient(request)
 
-    talk = await _talk(FakeEngine(hopeless))
+
+async def test_a_prompt_the_model_cannot_write_is_composed_openly() -> None:
+    talk = await _talk(FakeEngine(_hopeless))
     assert "Even spiral lines on straight radial lines." in talk.prompts[0].prompt
     assert "Slanted lines that end on an edge." in talk.prompts[0].prompt
     assert "(Composed from what the cited facts look like: 2 attempts" in talk.turns[2].text
+    assert talk.prompts[0].prompt.count(f"{_BRIEF.concept}.") == 1
+
+
+async def test_a_composed_prompt_names_a_long_concept_by_its_head() -> None:
+    long = f"A round filter membrane that {'very ' * 20}gently joins spider webs and leaf veins"
+    talk = await _talk(FakeEngine(_hopeless), brief=_BRIEF.model_copy(update={"concept": long}))
+    assert " A round filter membrane. " in talk.prompts[0].prompt
+    assert "very" not in talk.prompts[0].prompt
+
+
+async def test_a_trained_model_too_is_held_to_its_notes() -> None:
+    harbour = (
+        "Two wooden boats lie on calm water near a low stone pier at noon. Loops of rope and "
+        "threads of tar hang from iron rings. A gull stands on a post before a web of clouds. "
+        "Warm light, long shadows, blue distance."
+    )
+
+    def elsewhere(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {harbour}"
+        return _obedient(request)
+
+    trained = load_team().without_examples()
+    talk = await _talk(FakeEngine(elsewhere), team=trained)
+    assert "boats" not in talk.prompts[0].prompt
+    assert "strays from the notes" in talk.turns[2].text
+    assert (await _talk(FakeEngine(_obedient), team=trained)).prompts[0].prompt == _PROMPT
+
+
+async def test_every_sentence_of_a_prompt_begins_with_a_capital_whoever_wrote_it() -> None:
+    low = f"{_PROMPT[0].lower()}{_PROMPT[1:]}".replace(". Thin", ". thin").replace(
+        ". Dark", ". dark"
+    )
+
+    def careless(request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} {low}"
+        return _obedient(request)
+
+    assert (await _talk(FakeEngine(careless))).prompts[0].prompt == _PROMPT
+
+    nobody = Brief(concept="a net that sings. it hums", domains=())
+    talk = await converse(
+        nobody, engine_for=lambda model: FakeEngine(_hopeless),
+        knowledge=Knowledge(_facts(), hashed_words), structure_for=lambda prompt, seed: None,
+        render=_Studio(), team=load_team("single"),
+    )  # fmt: skip
+    assert "A net that sings. It hums." in talk.prompts[0].prompt
 
 
 async def test_scores_are_means_over_the_probabilities_of_one_to_five() -> None:
