@@ -14,8 +14,9 @@ steps and sizes. Between the two, one thing is changed at a time:
     several at once       conversations answered together; who draws holds everybody up
     orbweave batch        drawing goes on beside the talking
 
-Texts and pictures of the last three are the same, which is checked. Pictures start from words
-alone, since a stock text-to-image call knows no geometry.
+The ways that go one by one make the first `--alone` of the designs: how many follow changes
+nothing for them. Texts and pictures of the last three are the same, which is checked. Pictures
+start from words alone, since a stock text-to-image call knows no geometry.
 
 Growth and planning are in `growth.py`.
 """
@@ -54,6 +55,14 @@ SUBJECTS = (
     "a rope with the hierarchy of a tendon",
     "a shock absorber after the mantis shrimp's club",
     "a water collector like a lotus leaf",
+    "a shell for a drone after a beetle's wing case",
+    "a spring like a fern that unrolls",
+    "a bridge deck with the struts of a bone",
+    "a fishing line that hardens as it is pulled",
+    "a shoe sole after a gecko's toe",
+    "a greenhouse wall like a giant water lily",
+    "a suture that lets go like a barbed quill",
+    "a wind screen woven like a bird's nest",
 )
 
 
@@ -61,7 +70,8 @@ def main() -> None:
     """Run the parts and print their tables, or one run if this is a child."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--concepts", type=int, default=8, help="designs of the workflow")
+    parser.add_argument("--concepts", type=int, default=16, help="designs of the workflow")
+    parser.add_argument("--alone", type=int, default=4, help="of these, for the ways one by one")
     parser.add_argument("--model", help="of every speaker; default: the team's own")
     parser.add_argument("--images", type=int, default=2, help="pictures of a design")
     parser.add_argument("--steps", type=int, default=24)
@@ -81,19 +91,35 @@ def main() -> None:
     if not set(parts) <= set(PARTS):
         parser.error(f"--parts takes {', '.join(PARTS)}, got {args.parts}")
     document: dict[str, Any] = {"machine": machine()}
+    keep(document, args.json)  # a place that cannot be written is told before the long work
     with tempfile.TemporaryDirectory() as folder:
-        if "workflow" in parts:
-            document["workflow"] = workflow(args, Path(folder))
-            print(workflow_table(document["workflow"]))
-        if "growth" in parts:
-            document["growth"] = growth(args, Path(folder))
-            print(growth_table(document["growth"]))
-        if "planning" in parts:
-            document["planning"] = in_child("planning", args, Path(folder) / "planning")
-            print(planning_line(document["planning"]))
+        for part in (each for each in PARTS if each in parts):
+            began = time.perf_counter()
+            document[part], told = measured(part, args, Path(folder))
+            print(f"{told}\n({part}: {(time.perf_counter() - began) / 60:.1f} min)\n", flush=True)
+            keep(document, args.json)
     if args.json:
-        args.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
         print(f"figures written to {args.json}")
+
+
+def measured(part: str, args: argparse.Namespace, folder: Path) -> tuple[Any, str]:
+    """Return the figures of one part, and the same for people."""
+    if part == "workflow":
+        figures = workflow(args, folder)
+        return figures, workflow_table(figures)
+    if part == "growth":
+        figures = growth(args, folder)
+        return figures, growth_table(figures)
+    figures = in_child(part, args, folder / part)
+    return figures, planning_line(figures)
+
+
+def keep(document: dict[str, Any], file: Path | None) -> None:
+    """Write the figures so far, if they are wanted: a later part may be broken off."""
+    from orbweave.files import write_text
+
+    if file is not None:
+        write_text(file, json.dumps(document, indent=2) + "\n")
 
 
 def of_child(args: argparse.Namespace) -> dict[str, Any]:
@@ -124,13 +150,16 @@ def workflow(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for kind in OURS[1:]:
         del runs[kind]["work"]
     for kind, dtype in REFERENCES.items():
-        runs[kind] = reference(work, dtype, folder)
+        runs[kind] = reference(work, dtype, folder) | {
+            count: runs[OURS[0]][count] for count in ("tokens", "prompt_tokens")
+        }
     for kind, run in runs.items():
         run["designs_per_hour"] = 3600 * run["designs"] / run["seconds"]
         print(f"{kind}: {run['designs_per_hour']:.1f} designs an hour", file=sys.stderr)
     return {
         "runs": {kind: runs[kind] for kind in (*REFERENCES, *OURS)},
-        "same_designs": all(each == said[OURS[0]] for each in said.values()),
+        "same_designs": said[OURS[1]] == said[OURS[2]]
+        and said[OURS[0]].items() <= said[OURS[1]].items(),
         "images": args.images,
         "steps": args.steps,
         "size": args.size,
@@ -152,6 +181,7 @@ def in_child(kind: str, args: argparse.Namespace, folder: Path, n_rows: int = 0)
     command = [sys.executable, __file__, "--child", kind, "--folder", str(folder)]
     command += ["--concepts", str(n_rows or args.concepts), "--images", str(args.images)]
     command += ["--steps", str(args.steps), "--size", str(args.size)]
+    command += ["--alone", str(args.alone)]
     command += ["--at-once", str(args.at_once)] if args.at_once else []
     command += ["--model", args.model] if args.model else []
     env = {"PYTHONPATH": str(ROOT), "ORBWEAVE_STORE": str(folder / "orbweave.db")}
@@ -180,6 +210,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     from ui.maker import Maker
 
     at_once = 1 if args.child == OURS[0] else args.at_once or usual_at_once()
+    n = min(args.alone, args.concepts) if args.child == OURS[0] else args.concepts
     turn = threading.Lock() if args.child == OURS[1] else None
     began = time.perf_counter()
     embed, clock, log = MiniLM(), Clock(), Log()
@@ -194,25 +225,26 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     work_on(jobs, warm, maker)
     write_report(jobs, warm, args.folder / "warm", zipped=False)
     busy = time.process_time()
-    loaded_s = time.perf_counter() - began
+    starting_s = time.perf_counter() - began
     clock.seconds.clear()
     clock.rows.clear()
-    concepts = [SUBJECTS[n % len(SUBJECTS)] for n in range(args.concepts)]
+    concepts = [SUBJECTS[i % len(SUBJECTS)] for i in range(n)]
     began = time.perf_counter()
     asked = rows(concepts, **options)
     batch = plan_batch(jobs, args.folder / "out", asked, {}, at_once=at_once)
     tally = work_on(jobs, batch, maker, at_once=at_once)
     write_report(jobs, batch, args.folder / "out", zipped=False)
     seconds = time.perf_counter() - began
-    assert tally == {"done": args.concepts}, tally
+    failed = [job.error for job in jobs.find(batch=batch, states=["failed"])]
+    assert tally == {"done": n}, (tally, failed)
     made = {job.key: log.turns[f"row {job.id}"] for job in jobs.each(batch)}
     records = {folder: read_design(folder) for folder in made}
     (first,) = jobs.each(warm)
     return {
         "seconds": seconds,
-        "loading_s": loaded_s,
+        "starting_s": starting_s,
         "processor_s": time.process_time() - busy,
-        "designs": args.concepts,
+        "designs": n,
         "at_once": at_once,
         "peak_mb": peak_memory_mb(),
         "spent_s": dict(clock.seconds),
@@ -387,16 +419,18 @@ def workflow_table(told: dict[str, Any]) -> str:
     runs = told["runs"]
     first, second = (runs[kind]["designs_per_hour"] for kind in REFERENCES)
     lines = [
-        "| way | designs an hour | times float32 | times bfloat16 | over the row above | loading |",
-        "|---|---|---|---|---|---|",
+        "| way | designs | an hour | x float32 | x bfloat16 | x the row above | tokens a s "
+        "| peak MB | start |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     before = None
     for kind, run in runs.items():
         rate = run["designs_per_hour"]
-        gave = "" if before is None else f"x {rate / before:.2f}"
+        gave = "" if before is None else f"{rate / before:.2f}"
         lines.append(
-            f"| {kind} | {rate:.1f} | {rate / first:.2f} | {rate / second:.2f} | {gave} "
-            f"| {run['loading_s']:.1f} s |"
+            f"| {kind} | {run['designs']} | {rate:.1f} | {rate / first:.2f} | {rate / second:.2f} "
+            f"| {gave} | {run['tokens'] / run['seconds']:.1f} | {run['peak_mb']:.0f} "
+            f"| {run['starting_s']:.1f} s |"
         )
         before = rate
     same = "the same" if told["same_designs"] else "NOT the same"
@@ -406,11 +440,20 @@ def workflow_table(told: dict[str, Any]) -> str:
         busy = run["processor_s"]
         lines.append(f"- {kind}: {run['seconds']:.1f} s, the processor's {busy:.1f} s; {spent}")
     run = runs[OURS[-1]]
-    each = run["tokens"] / run["designs"], run["prompt_tokens"] / run["designs"]
+    stock = runs["reference, bfloat16"]
+    bare = stock["seconds"] - stock["spent_s"].get("weighing", 0.0)
     lines.append(
-        f"\nA design has {each[0]:.0f} tokens made and {each[1]:.0f} read; {run['at_once']} rows "
-        f"at once; steps by replies answered together: {run['steps_of_rows']}."
+        "\nWithout what it reads to weigh words the reference in bfloat16 would make "
+        f"{3600 * stock['designs'] / bare:.1f} designs an hour; {OURS[-1]} makes "
+        f"{run['designs_per_hour'] * bare / 3600 / stock['designs']:.2f} times as many."
     )
+    for kind in (OURS[0], OURS[-1]):
+        run = runs[kind]
+        lines.append(
+            f"\n{run['designs']} designs, {kind}: each {run['tokens'] / run['designs']:.0f} tokens "
+            f"made and {run['prompt_tokens'] / run['designs']:.0f} read; {run['at_once']} rows at "
+            f"once; steps by replies answered together: {run['steps_of_rows']}."
+        )
     return "\n".join(lines)
 
 

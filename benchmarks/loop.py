@@ -11,6 +11,8 @@ The summary is one JSON document on stdout:
     ratio     mean distance of the kept version over mean distance of the first one, with its
               95 % interval by bootstrap over concepts; distances are in tolerances
     valid     share of designs whose kept prompt has each property, and all of them
+    seconds_* of a design, median and most, models once loaded; `under_75_s` is the share of
+              designs within the limit
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     args.out.mkdir(parents=True, exist_ok=True)
     results = args.out / "results.jsonl"
-    known = _read(results)
+    known = read_lines(results)
     cases = concepts(args.seed)[: args.limit]
     shop = lending(workshop(lambda text: None, embed := MiniLM()))
     for case in cases:
@@ -193,8 +195,8 @@ def _share(held: Sequence[bool]) -> float:
     return round(sum(held) / len(held), 3)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the results so far by id; a line that was cut off is left out."""
+def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what was kept so far by id; a line that was cut off is left out."""
     rows: dict[str, dict[str, Any]] = {}
     for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
         try:

@@ -106,8 +106,9 @@ def synthetic_pair(shape: Llama, folder: Path, tokenizer: Path) -> tuple[Path, P
             for start in range(0, n_elements, BLOCK):
                 n = min(BLOCK, n_elements - start)
                 a = 0.02 * torch.randn(n, generator=draw)
-                first.write(name, start, a)
-                second.write(name, start, a + APART * 0.02 * torch.randn(n, generator=draw))
+                first.write(name, start, a.numpy())
+                b = a + APART * 0.02 * torch.randn(n, generator=draw)
+                second.write(name, start, b.numpy())
     return pair
 
 
@@ -121,5 +122,5 @@ def perturbed_pair(base: Path, folder: Path) -> tuple[Path, Path]:
         for name, tensor in tensors.items():
             flat = tensor.reshape(-1).float()
             noise = torch.randn(len(flat), generator=draw)
-            writer.write(name, 0, flat + APART * flat.std() * noise)
+            writer.write(name, 0, (flat + APART * flat.std() * noise).numpy())
     return base, other

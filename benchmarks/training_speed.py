@@ -72,7 +72,7 @@ def workload(name: str, method: str, steps: int) -> dict[str, Any]:
     from ui.material import team_material
 
     recipe = load_recipe(name)
-    (stage,) = (stage for stage in recipe.stages if stage.method == method)
+    stage = next(stage for stage in recipe.stages if stage.method == method)
     recipe = recipe.model_copy(update={"stages": (stage,)})
     model, tokenizer = first_model(recipe)
     (prepared,) = prepare(recipe, team_material(), tokenizer)

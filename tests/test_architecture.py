@@ -74,8 +74,6 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "imagegen/prompt_embedding.py",
         "imagegen/samples.py",
         "imagegen/tiling.py",
-        "merging/adapter.py",
-        "merging/geometry.py",
         "merging/kernel.py",
         "merging/stream.py",
         "merging/tensors.py",

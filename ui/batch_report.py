@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from orbweave.errors import OutputError, shown
 from orbweave.files import write_text
+from orbweave.job import State
 from orbweave.jobs import Jobs
 from ui.archive import write_archive
 from ui.contact_sheet import PER_PAGE, Frame, contact_sheet
@@ -30,6 +31,7 @@ VARIED = (
     "strength", "structure", "size", "scale", "domains", "rounds",
 )  # fmt: skip
 """Columns of the table of results that may tell pictures apart, the telling ones first."""
+UNMADE: tuple[State, ...] = ("queued", "running", "paused")
 MAX_PAGES = 50
 """Contact sheets at most, 3,000 pictures: beyond that the gallery is the better view."""
 
@@ -91,8 +93,16 @@ def _varying(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def _write_contact_sheets(
     rows: Iterable[Mapping[str, Any]], varying: list[str], out: Path, building: Path
 ) -> None:
-    """Write the last version's pictures page by page, so that one page is in memory."""
-    frames = (_frame(row, varying, out) for row in rows if row["is_last"] is not False)
+    """Write the results' pictures page by page, so that one page is in memory.
+
+    Rows that are still to be made are left out: of a night's batch that was stopped early they
+    would be page after page of blanks.
+    """
+    frames = (
+        _frame(row, varying, out)
+        for row in rows
+        if row["is_result"] is not False and row["state"] not in UNMADE
+    )
     for number in range(1, MAX_PAGES + 1):
         page = list(islice(frames, PER_PAGE))
         if not page:

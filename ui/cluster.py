@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ LOSSES = 20
 a row that kills whoever makes it has failed after 10."""
 LOOK_S = 1.0
 KNOCK_S = 5.0
+_UNENDED: frozenset[State] = frozenset({"queued", "running"})
 OBJECTS_BYTES = 100_000_000
 """Memory of a local cluster's object store; only numbers travel through it."""
 
@@ -108,7 +109,8 @@ class _Hand:
                 f"wanted the batch in {self._folder} on every machine, {os.uname().nodename} "
                 "does not see it; put it on a shared file system"
             )
-        return work_on(open_jobs(self._store), batch, self._open_maker(), at_once=at_once)
+        with closing(open_jobs(self._store).store) as store:
+            return work_on(Jobs(store), batch, self._open_maker(), at_once=at_once)
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def _connected(address: str, per_node: int) -> Iterator[Any]:
         import ray
     except ImportError as err:
         raise UsageError(
-            "wanted Ray for --ray, it is not installed; run: pip install 'orbweave[ray]'"
+            "wanted Ray for --ray, it is not installed; run: pip install 'ray>=2.60,<3'"
         ) from err
     if address not in (LOCAL, "auto"):
         _check_reachable(address)
@@ -196,10 +198,13 @@ def _seat(machines: Sequence[Mapping[str, float]], per_node: int) -> _Seat:
 def _watch(ray: Any, running: list[Any], jobs: Jobs, batch: int, progress: Progress) -> None:
     """Tell how far the batch is until it is over.
 
+    A process whose machine is gone waits for room on another; if there is none it is not waited
+    for: the batch is over when no row is left to make.
+
     Raises:
         OrbweaveError: what ended a process by itself, or all were lost.
     """
-    while running:
+    while running and jobs.tally(batch).keys() & _UNENDED:
         ended, running = ray.wait(running, timeout=LOOK_S)
         for each in ended:
             try:
@@ -209,8 +214,7 @@ def _watch(ray: Any, running: list[Any], jobs: Jobs, batch: int, progress: Progr
             except ray.exceptions.RayActorError as err:
                 logger.warning("a process of the cluster is lost for good: %s", shown(err, 200))
         progress.tell()
-    tally = jobs.tally(batch)
-    if tally.get("queued") or tally.get("running"):
+    if jobs.tally(batch).keys() & _UNENDED:
         raise OrbweaveError(
             f"wanted the batch to its end, the cluster lost every process {LOSSES} times; "
             "look at Ray's logs and run the command again, it goes on where it was"

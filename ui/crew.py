@@ -26,7 +26,8 @@ ROWS_PER_CORE = 8
 bfloat16), and a row has one to three replies under way, or none while it is drawn."""
 MEMORY_PER_ROW_GB = 1.0
 MOST_BY_ITSELF = 16
-"""Replies the engine in the process has under way at once."""
+"""With up to two replies each these fill the engine in the process, which answers 32 together
+(`agents.worker`); more rows would take memory and wait."""
 SUSPECT_AFTER = 3
 """A row that was in hand when so many workers died is made alone from then on: if it is the
 one that kills them, it takes no other with it. Chosen by us."""
@@ -105,7 +106,7 @@ def usual_at_once(n_cores: int | None = None, memory_gb: float | None = None) ->
     """Return how many rows to have under way where nobody says.
 
     Eight a core, since a row waits most of its time; one a gigabyte of the machine's memory;
-    at most what the engine in the process answers together.
+    at most what fills the engine in the process.
     """
     n = n_cores or cores()
     memory = memory_gb or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

@@ -37,6 +37,7 @@ from ui.geometry import DrawnGeometry
 from ui.rendering import Chooser, Renderer, RenderSettings, consecutive, in_thread
 from ui.target import check_target
 from ui.unfinished import Unfinished
+from ui.verdicts import doubts, tally
 
 if TYPE_CHECKING:
     from agents.conversation import Conversation
@@ -432,7 +433,7 @@ def write_record(record: Design, folder: Path) -> None:
 
 
 def conversation_markdown(record: Design) -> str:
-    """Return the conversation for reading: turns, their facts, what no fact holds, prompts."""
+    """Return the conversation for reading: turns, their facts, what these hold, prompts."""
     facts = {fact.id: fact for fact in record.facts}
     parts = [f"# {record.brief.concept}\n"]
     for turn in record.turns:
@@ -440,11 +441,8 @@ def conversation_markdown(record: Design) -> str:
         parts.append(turn.text.strip() + "\n")
         for fact in (facts[fact_id] for fact_id in turn.cited if fact_id in facts):
             parts.append(f"- `{fact.id}` {fact.statement} <{fact.source_url}>")
-        parts += [
-            f"- *{check.verdict}*: {check.sentence} ({check.why or ', '.join(check.facts)})"
-            for check in turn.checks
-            if check.verdict != "supported"
-        ]
+        parts += [f"- {tally(turn)}"] if turn.checks else []
+        parts += [f"- {doubt}" for doubt in doubts(turn, "plausible", "unsupported")]
         if turn.cited or turn.checks:
             parts.append("")
     for version, prompt in enumerate(record.prompts):

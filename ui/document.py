@@ -7,6 +7,7 @@ from pathlib import Path
 
 from orbweave.records import Citation, Design, ImagePrompt, Measurement, Picture, Targets, Turn
 from ui.report import safe_link, structure_in_words
+from ui.verdicts import COMPARED, doubts, tally
 
 __all__ = ["Block", "Figure", "Heading", "Paragraph", "Quote", "Source", "Table", "document"]
 
@@ -86,6 +87,8 @@ def document(design: Design, folder: Path) -> list[Block]:
     for version, prompt in enumerate(design.prompts):
         blocks += _version(design, folder, version, prompt)
     blocks += [Heading("The conversation", 2)]
+    if any(turn.checks for turn in design.turns):
+        blocks.append(Paragraph(COMPARED))
     for turn in design.turns:
         blocks += _turn(turn)
     if design.facts:
@@ -159,6 +162,9 @@ def _turn(turn: Turn) -> list[Block]:
     if turn.unsupported:
         loose = ", ".join(turn.unsupported)
         said.append(Paragraph(f"Not held by any fact the speaker was given: {loose}"))
+    if turn.checks:
+        told = (tally(turn), *doubts(turn, "plausible", "unsupported"))
+        said += [Paragraph(f"{line[0].upper()}{line[1:]}") for line in told]
     return said
 
 

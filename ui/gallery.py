@@ -16,7 +16,7 @@ __all__ = ["render_gallery"]
 TEMPLATE = "gallery.html.j2"
 SHOWN = (
     "row", "name", "state", "concept", "title", "prompt", "negative_prompt", "seed", "version",
-    "is_last", "picture", "design", "error", "score_mean", "solid_fraction", "direction_deg",
+    "is_result", "picture", "design", "error", "score_mean", "solid_fraction", "direction_deg",
     "anisotropy", "spacing_px", "seconds",
 )  # fmt: skip
 """What every card knows; what varies within the batch comes on top."""

@@ -21,6 +21,7 @@ from agents.embedding import Embed
 from agents.events import Event
 from agents.generation import Engine
 from agents.roles import Team, load_team
+from orbweave.ending_thread import call_apart
 from orbweave.errors import Cancelled, EngineError
 from orbweave.records import Design, Picture, RenderRequest
 from ui.design import Order, Workshop, design, speakers
@@ -142,10 +143,7 @@ class Maker:
 
 
 class Studio:
-    """One thread that draws for everybody, in the order they come; a `Renderer`.
-
-    A GPU's context and the processor's thread pool belong to the thread that first used them.
-    """
+    """One thread that has everybody's pictures drawn, in the order they come; a `Renderer`."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
@@ -165,7 +163,9 @@ class Studio:
             Cancelled: `cancelled` said so, before or in its turn.
         """
         draw = self._renderer.render
-        drawing = self._thread.submit(draw, request, folder, cancelled=cancelled, **how)
+        drawing = self._thread.submit(
+            lambda: call_apart(draw, request, folder, cancelled=cancelled, **how)
+        )
         while True:
             try:
                 return drawing.result(timeout=ASK_S)

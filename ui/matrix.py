@@ -267,19 +267,24 @@ def _targets(cells: dict[str, str]) -> Targets:
 
 
 def _render(cells: dict[str, str]) -> RenderRequest:
+    """Return the settings of the pictures; what no cell says follows the model's preset."""
+    from imagegen.presets import preset
     from imagegen.samplers import check_sampler
 
-    values: dict[str, Any] = {"prompt": "", **cells}
+    given = dict(cells)
     if "size" in cells:
-        size = _cell("size", lambda: parse_size(values.pop("size")))
+        size = _cell("size", lambda: parse_size(given.pop("size")))
         assert size is not None
-        values["width"], values["height"] = size
+        given |= {"width": str(size[0]), "height": str(size[1])}
+    model = given.pop("image_model", "loom")
+    usual = preset(model)
     if "image_model" in cells:
-        values["model"] = values.pop("image_model")
-        _cell("image_model", lambda: ModelRef.parse(cells["image_model"]))
+        _cell("image_model", lambda: ModelRef.parse(usual["model"]))
     if "scheduler" in cells:
         _cell("scheduler", lambda: check_sampler(cells["scheduler"]))
-    return RenderRequest.model_validate(values)
+    # The preset's own model and adapters are laid in when the row is made, see `RenderSettings`.
+    values = {name: value for name, value in usual.items() if name != "adapters"}
+    return RenderRequest.model_validate({"prompt": "", **values, **given, "model": model})
 
 
 def _run(cells: dict[str, str]) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
-from agents.events import Event, RenderStep, TurnStarted
+if TYPE_CHECKING:
+    from agents.events import Event
 
 __all__ = ["Report", "both", "told_to"]
 
@@ -16,6 +17,7 @@ Report = Callable[[int, int, str], None]
 
 def told_to(report: Report) -> Callable[[Event], None]:
     """Return a listener that reports who speaks and how far the drawing is."""
+    from agents.events import RenderStep, TurnStarted  # a merge needs no team
 
     def on_event(event: Event) -> None:
         if isinstance(event, TurnStarted):

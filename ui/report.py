@@ -27,6 +27,7 @@ from orbweave.records import (
     Turn,
 )
 from ui.template import environment
+from ui.verdicts import COMPARED, reason, tally
 
 __all__ = ["Segment", "marked", "render_report", "safe_link", "structure_in_words"]
 
@@ -79,6 +80,10 @@ def render_report(design: Design, folder: Path) -> str:
         last=_result(versions, design.best_version),
         said=said,
         used=used,
+        known={fact.id for fact in design.facts},
+        compared=COMPARED,
+        tally=tally,
+        reason=reason,
         speakers={turn.index: turn.speaker for turn in design.turns},
         wanted=_wanted,
         number=_number,

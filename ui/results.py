@@ -36,6 +36,7 @@ _GIVEN: dict[str, type] = {
 _DRAWN: dict[str, type] = {
     "version": int,
     "is_last": bool,
+    "is_result": bool,
     "seed": int,
     "title": str,
     "prompt": str,
@@ -60,7 +61,8 @@ COLUMNS: dict[str, type] = {
     "error": str,
 }
 """Names and types. `picture` and `design` are paths from the batch's folder; statistics are of
-the picture, not of a material; `seconds` is of the whole row; `version` counts from 0."""
+the picture, not of a material; `seconds` is of the whole row; `version` counts from 0, `is_result`
+says of which one the row's result is, the best or else the last."""
 CHUNK = 1_000
 
 
@@ -69,6 +71,7 @@ def result_of(design: Design) -> dict[str, Any]:
     measured = {m.picture: m for m in design.measurements}
     critiques = {c.prompt_version: c for c in design.critiques}
     last = len(design.prompts) - 1
+    best = last if design.best_version is None else min(design.best_version, last)
     pictures = []
     for picture in design.pictures:
         prompt = design.prompts[picture.prompt_version]
@@ -76,6 +79,7 @@ def result_of(design: Design) -> dict[str, Any]:
             {
                 "version": picture.prompt_version,
                 "is_last": picture.prompt_version == last,
+                "is_result": picture.prompt_version == best,
                 "seed": picture.seed,
                 "title": prompt.title,
                 "prompt": prompt.prompt,
@@ -112,6 +116,7 @@ def result_rows(jobs: Iterable[Job]) -> Iterator[dict[str, Any]]:
         for picture in (job.result or {}).get("pictures", []) or [{}]:
             drawn = dict(picture)
             if drawn:
+                drawn.setdefault("is_result", drawn["is_last"])  # older stores know no best one
                 drawn["picture"] = f"{common['design']}/{drawn['picture']}"
             yield empty | drawn
 

@@ -61,6 +61,9 @@ class Specimen(_Strict):
     """How it was trained, in the paper's words: base, CPT, CPT-SFT, CPT-SFT-DPO ..."""
     parent: bool = False
     """Whether it goes into the merges of a grid that names no pairs."""
+    merged_from: tuple[str, ...] = ()
+    """Labels of what it is a merge of, where it was merged elsewhere or by a recipe (TIES, DARE
+    ...): it is judged against them as the merges of a grid are. None, or two and more."""
 
     @field_validator("model")
     @classmethod
@@ -159,6 +162,10 @@ class Study(_Strict):
             for a, b in grid.pairs or combinations(parents, 2)
         ]
 
+    def is_merge(self, name: str) -> bool:
+        """Return whether what tables call so is a merge of models of this study."""
+        return name not in self.models or bool(self.models[name].merged_from)
+
     def alone(self) -> list[str]:
         """Return the labels of models that are in no pair."""
         paired = {label for pair in self.pairs() for label in (pair.a, pair.b)}
@@ -232,6 +239,8 @@ def _label_faults(data: dict[str, Any]) -> Iterator[str]:
     baseline = data.get("baseline") or None
     if baseline not in (None, *models):
         yield f"baseline: no model is called {shown(baseline)}; the labels are {_listed(models)}"
+    for label, model in models.items():
+        yield from _origin_faults(label, model, models)
     parents = [str(k) for k, v in models.items() if isinstance(v, dict) and v.get("parent") is True]
     grids = data.get("merges") or []
     grids = grids if isinstance(grids, list) else [grids]
@@ -261,6 +270,21 @@ def _label_faults(data: dict[str, Any]) -> Iterator[str]:
                     "with all profiles and t"
                 )
             before.add(frozenset(pair))
+
+
+def _origin_faults(label: Any, model: Any, models: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the models that one says it was merged from."""
+    origins = model.get("merged_from") if isinstance(model, dict) else None
+    if not (isinstance(origins, list) and all(isinstance(each, str) for each in origins)):
+        return
+    place = f"models.{label}.merged_from"
+    for each in origins:
+        if each not in models:
+            yield f"{place}: no model is called {shown(each)}; the labels are {_listed(models)}"
+    if label in origins:
+        yield f"{place}: {label} cannot be merged from itself"
+    if len(set(origins)) < 2 or len(set(origins)) < len(origins):
+        yield f"{place}: wanted two or more different models, got {shown(origins)}"
 
 
 def _listed(labels: dict[Any, Any]) -> str:

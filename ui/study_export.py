@@ -9,9 +9,10 @@ from io import StringIO
 from typing import Any
 
 from merging.synergy import Synergy, verdict
+from ui.environment import environment
 from ui.study_run import Found
-from ui.study_tables import Analysis
-from ui.study_words import summary
+from ui.study_tables import Analysis, Kind
+from ui.study_words import headline, summary
 
 __all__ = ["as_csv", "document", "tables"]
 
@@ -23,8 +24,13 @@ def document(found: Found, analyses: Sequence[Analysis]) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "study": found.study.model_dump(mode="json"),
+        "environment": environment(),
+        "weights": found.hashes,
         "models": [each._asdict() for each in found.scored],
-        "questions": [question._asdict() for question in found.questions],
+        "questions": [
+            {**question._asdict(), "n_options": n}
+            for question, n in zip(found.questions, found.options, strict=True)
+        ],
         "n_known": found.n_known,
         "n_sets": found.n_sets,
         "seconds": found.seconds,
@@ -44,12 +50,15 @@ def _scoring(found: Found, one: Analysis) -> dict[str, Any]:
     results = found.results[one.scoring]
     choice, clusters = one.choice, one.clusters
     return {
+        "answer": headline(found, one),
         "summary": summary(found, one),
+        "chance": one.chance,
         "accuracies": [row._asdict() for row in one.accuracies],
         "gains": [row._asdict() for row in one.gains],
         "synergies": [
             {**row.model_dump(mode="json"), "verdict": verdict(row)} for row in one.synergies
         ],
+        "ways": [_kind(kind) for kind in one.kinds],
         "slerp_over_lerp": {name: row._asdict() for name, row in one.controls.items()},
         "slerp_over_lerp_mean": one.arc and {"gain": one.arc[0], **one.arc[1]._asdict()},
         "chosen": choice
@@ -92,6 +101,7 @@ def tables(found: Found, analyses: Sequence[Analysis]) -> dict[str, list[dict[st
             for one in analyses
             for row in one.synergies
         ],
+        "ways": [{"scoring": one.scoring, **_kind(kind)} for one in analyses for kind in one.kinds],
         "slerp-over-lerp": [
             {"scoring": one.scoring, "slerp": name, **row._asdict()}
             for one in analyses
@@ -110,6 +120,14 @@ def tables(found: Found, analyses: Sequence[Analysis]) -> dict[str, list[dict[st
             for part in (geometry.total, *geometry.by_part)
         ],
     }
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    plain = kind._asdict()
+    changes = {key: plain.pop(key) for key in ("excess", "improvement")}
+    for key, change in changes.items():
+        plain |= {key: change.mean, f"{key}_low": change.low, f"{key}_high": change.high}
+    return plain
 
 
 def _flat(row: Synergy) -> dict[str, Any]:

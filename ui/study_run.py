@@ -7,8 +7,6 @@ another one with the same work folder, asks only what it does not know yet.
 from __future__ import annotations
 
 import hashlib
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -21,28 +19,21 @@ from merging.build import open_models
 from merging.compatibility import check
 from merging.folder import refuse_faults
 from merging.parent import Parent
-from merging.plan import plan
-from merging.sweep import Asked, Bench, Laboratory, Scores, Sweep, open_laboratory
+from merging.sweep import Asked, Bench, Scores, Sweep, open_laboratory, weights_hash
 from merging.synergy import Merge, Results
-from merging.variants import Way, alone
-from orbweave.files import sha256_file, write_text
+from merging.variants import Way
 from training.benchmark import Benchmark, load_benchmark
 from training.evaluation import Scoring
-from ui.study import Pair, Study, matrix, named
+from ui.study import Pair, Study, named
+from ui.study_alone import ANSWERS, Alone
 from ui.sweep import LoglikBench
 
 if TYPE_CHECKING:
     from merging.geometry import Geometry
 
-__all__ = ["Estimate", "Found", "ReplyBench", "Scored", "benches_of", "estimate", "open_all", "run"]
+__all__ = ["Found", "ReplyBench", "Scored", "Tell", "benches_of", "open_all", "run"]
 
 Tell = Callable[[str], None]
-ANSWERS = "answers"
-"""Folder of kept answers inside the work folder."""
-_SAMPLE = 16
-"""Questions that are timed for an estimate."""
-_SCHEMA = 1
-"""Raised when kept answers mean something else."""
 _UNPARSABLE = 0.5
 """Score of a wrong option where a reply could not be read: it counts as wrong, never as right."""
 
@@ -105,6 +96,8 @@ class Found:
 
     study: Study
     questions: tuple[Asked, ...]
+    options: tuple[int, ...]
+    """How many each question has: guessing gets one of so many right."""
     scored: tuple[Scored, ...]
     """Models first, then merges by pair."""
     results: dict[Scoring, Results]
@@ -115,24 +108,14 @@ class Found:
     """LERP and SLERP at the same place, where they are two models."""
     geometries: dict[str, Geometry]
     """Pair -> how its models lie to each other."""
+    hashes: dict[str, str]
+    """Label -> hash of the model's weights, adapters included."""
     n_known: int
     """Sets of answers, one a model and way of scoring, that were kept from before ..."""
     n_sets: int
     """... and how many there are in all."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Spent on merging, loading and scoring."""
-
-
-class Estimate(NamedTuple):
-    """What a study would cost here."""
-
-    n_models: int
-    """Models and merges, without those that are known to have the weights of another."""
-    n_questions: int
-    n_known: int
-    """Sets of answers there are already: at most models x ways of scoring."""
-    merging_s: float
-    scoring_s: float
 
 
 def benches_of(study: Study, batch: int = 16) -> dict[Scoring, LoglikBench]:
@@ -200,53 +183,6 @@ def run(
     return collected.found()
 
 
-def estimate(
-    study: Study, work: Path, *, batch: int = 16, on_note: Tell = lambda _: None
-) -> Estimate:
-    """Return what a study would cost here, from one merge and a few questions timed.
-
-    Where answers are kept already, every pair is opened to see which of them fit.
-
-    Raises:
-        UsageError, ModelError: as in `run`.
-    """
-    benches, parents = benches_of(study, batch), open_all(study, on_note)
-    pairs, models = study.pairs(), [_Alone(label, parents[label]) for label in study.alone()]
-    n_models, n_known, merged_s = len(matrix(study)), 0, 0.0
-    has_answers, seen = (work / ANSWERS).is_dir(), set[str]()
-    sample: Callable[[Bench], None] | None = models[0].load if models else None
-    for model in models if has_answers else []:
-        n_known += sum(model.kept(work, bench) is not None for bench in benches.values())
-    for pair in pairs if has_answers else pairs[:1]:
-        opened = {label: parents[label] for label in (pair.a, pair.b)}
-        laboratory = open_laboratory(pair.variants, opened, on_note)
-        fresh = replace(laboratory, matrix=tuple(v for v in pair.variants if v.name not in seen))
-        made = fresh.made()
-        seen |= {pair.a, pair.b}
-        n_models -= len(made) - len({each.key for each in made})  # the same weights, asked once
-        n_known += sum(fresh.known(bench, work / ANSWERS) for bench in benches.values())
-        if not merged_s:
-            begin = time.perf_counter()
-            sample = _loader_of(laboratory)
-            merged_s = time.perf_counter() - begin
-    assert sample is not None  # a study has at least one model
-    question_s = sum(_question_s(bench, sample) for bench in benches.values())
-    n_questions = len(next(iter(benches.values())).questions)
-    left = 1 - n_known / (n_models * len(benches))
-    merging_s = left * (n_models - len(study.models)) * merged_s * len(benches)
-    scoring_s = left * n_models * n_questions * question_s
-    return Estimate(n_models, n_questions, n_known, round(merging_s, 1), round(scoring_s, 1))
-
-
-def _question_s(bench: LoglikBench, load: Callable[[Bench], None]) -> float:
-    """Return how long a question takes, from a few of them."""
-    few = bench.sample(_SAMPLE)
-    load(few)
-    begin = time.perf_counter()
-    few.ask(lambda done: None)
-    return (time.perf_counter() - begin) / len(few.questions)
-
-
 @dataclass
 class _Run:
     """What was scored so far."""
@@ -262,6 +198,7 @@ class _Run:
     merges: list[Merge] = field(default_factory=list)
     controls: list[tuple[str, str]] = field(default_factory=list)
     geometries: dict[str, Geometry] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
     sets: set[tuple[Scoring, str]] = field(default_factory=set)
     """Way of scoring and key of the model, of all there are answers for."""
     n_new: int = 0
@@ -271,7 +208,8 @@ class _Run:
 
     def score_alone(self, label: str) -> None:
         """Score a model that no merge is made of."""
-        model = _Alone(label, self.parents[label])
+        model = Alone(label, self.parents[label])
+        self.hashes[label] = weights_hash(self.parents[label])
         for scoring, bench in self.benches.items():
             scores = model.kept(self.work, bench)
             if scores is None:
@@ -287,6 +225,7 @@ class _Run:
         self.on_note(f"pair {pair.name}")
         opened = {label: self.parents[label] for label in (pair.a, pair.b)}
         laboratory = open_laboratory(pair.variants, opened, self.on_note)
+        self.hashes |= {label: found.weights for label, found in laboratory.hashes.items()}
         for scoring, bench in self.benches.items():
             sweep = laboratory.run(
                 bench, kept=self.work / ANSWERS, on_progress=self.tally.within_one()
@@ -332,19 +271,23 @@ class _Run:
             for label, one in self.study.models.items()
         )
         scored = (*models, *self.merged)
-        questions = tuple(next(iter(self.benches.values())).questions)
+        merges = [*self.merges, *_merged_elsewhere(self.study, self.merges)]
+        bench = next(iter(self.benches.values()))
+        questions = tuple(bench.questions)
         names, ids = tuple(each.name for each in scored), tuple(q.id for q in questions)
         return Found(
             study=self.study,
             questions=questions,
+            options=tuple(len(q.options) for each in bench.benchmarks for q in each.questions),
             scored=scored,
             results={
                 scoring: Results(names, ids, np.array([rows[name] for name in names], dtype=bool))
                 for scoring, rows in self.rows.items()
             },
-            merges=tuple(_with_common_traits(self.merges)),
+            merges=tuple(_with_common_traits(merges)),
             controls=tuple(self.controls),
             geometries=self.geometries,
+            hashes=self.hashes,
             n_known=len(self.sets) - self.n_new,
             n_sets=len(self.sets),
             seconds={what: round(value, 1) for what, value in self.seconds.items()},
@@ -354,13 +297,6 @@ class _Run:
 def _n_models(study: Study) -> int:
     """Return how many models are gone through; a parent of several pairs comes with each."""
     return len(study.alone()) + sum(len(pair.variants) for pair in study.pairs())
-
-
-def _loader_of(laboratory: Laboratory) -> Callable[[Bench], None]:
-    """Return what puts the last merge of a pair into a bench."""
-    made = laboratory.made()[-1]
-    tensors = laboratory.weights_of(made)
-    return lambda bench: bench.load(tensors, laboratory.parents[made.like])
 
 
 def _right(scores: Scores, bench: Bench) -> tuple[bool, ...]:
@@ -376,10 +312,30 @@ def _right(scores: Scores, bench: Bench) -> tuple[bool, ...]:
 
 def _in_study(study: Study, pair: Pair, merge: Merge) -> Merge:
     """Return a merge under its name in the study, with the stages of its parents as traits."""
-    stages = [_stages(study.models[label].strategy) for label in (pair.a, pair.b)]
+    traits = {**merge.traits, **_traits(study, (pair.a, pair.b))}
+    return merge._replace(name=named(pair, merge.name), traits=traits)
+
+
+def _merged_elsewhere(study: Study, merges: Sequence[Merge]) -> list[Merge]:
+    """Return the models that say what they were merged from."""
+    distances = {frozenset(merge.parents): merge.distance for merge in merges}
+    return [
+        Merge(
+            label,
+            one.merged_from,
+            distances.get(frozenset(one.merged_from)),
+            {"slerp": 0.0, **_traits(study, one.merged_from)},
+        )
+        for label, one in study.models.items()
+        if one.merged_from
+    ]
+
+
+def _traits(study: Study, parents: Sequence[str]) -> dict[str, float]:
+    """Return for every stage of the study what share of these models went through it."""
+    stages = [_stages(study.models[label].strategy) for label in parents]
     known = dict.fromkeys(stage for one in study.models.values() for stage in _stages(one.strategy))
-    traits = {stage: float(any(stage in own for own in stages)) for stage in known}
-    return merge._replace(name=named(pair, merge.name), traits={**merge.traits, **traits})
+    return {stage: sum(stage in own for own in stages) / len(stages) for stage in known}
 
 
 def _stages(strategy: str) -> list[str]:
@@ -406,64 +362,6 @@ def _geometry(pair: Pair, parents: Mapping[str, Parent], first: str) -> Geometry
         for name, info in a.tensors.items()
     )
     return compare(a, b, base if is_third else None)
-
-
-# ---------------------------------------------------------------- models in no pair
-
-
-@dataclass(frozen=True)
-class _Alone:
-    """A model that no merge is made of."""
-
-    label: str
-    parent: Parent
-
-    def load(self, bench: Bench) -> None:
-        """Put its weights into a bench."""
-        from merging.stream import merge_into_memory
-        from merging.tensors import open_weights
-
-        steps = plan(alone(self.label), {self.label: self.parent})
-        tensors = merge_into_memory(steps, {self.label: open_weights(self.parent)})
-        bench.load(tensors, self.parent)
-
-    def ask(self, work: Path, bench: Bench, on_progress: Callable[[int, int], None]) -> Scores:
-        """Return how it scores every option, and keep that."""
-        self.load(bench)
-        scores = bench.ask(lambda done: on_progress(done, len(bench.questions)))
-        content = {"schema_version": _SCHEMA, "model": self.label, "scores": dict(scores)}
-        write_text(self._file(work, bench), json.dumps(content) + "\n")
-        return scores
-
-    def kept(self, work: Path, bench: Bench) -> Scores | None:
-        """Return the scores of an earlier run; None if there are none that are whole."""
-        try:
-            scores = json.loads(self._file(work, bench).read_bytes())["scores"]
-            found = {q.id: [float(value) for value in scores[q.id]] for q in bench.questions}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if all(q.answer < len(found[q.id]) for q in bench.questions) else None
-
-    def _file(self, work: Path, bench: Bench) -> Path:
-        text = f"{_SCHEMA} {self._content()} {bench.digest}"
-        return work / ANSWERS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
-
-    def _content(self) -> str:
-        """Return one hash of everything that decides what the model answers."""
-        parent = self.parent
-        files = [*sorted(set(parent.files.values()))]
-        for folder in (parent.folder, *(adapter.folder for adapter in parent.adapters)):
-            for pattern in (
-                "adapter_*",
-                "config.json",
-                "token*.*",
-                "chat_template.*",
-                "vocab.json",
-            ):
-                files += sorted(folder.glob(pattern))
-        return hashlib.sha256(
-            "\n".join(f"{path.name} {sha256_file(path)}" for path in files).encode()
-        ).hexdigest()
 
 
 @dataclass

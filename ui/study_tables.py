@@ -3,7 +3,7 @@
     analysis = analyse(found, "loglik")
     analysis.accuracies, analysis.gains, analysis.synergies, ...
 
-Every interval is of 95 %. P-values are corrected (Holm) over all comparisons of their table, so
+Every interval is of 95 %. P-values are corrected (Holm) over all comparisons of their family, so
 that any row may be read; intervals are not.
 """
 
@@ -24,6 +24,7 @@ from merging.synergy import (
     compare,
     holm,
     mean_difference,
+    mean_interval,
     synergies,
 )
 from merging.synergy_patterns import Correlations, Groups, group, merge_correlations
@@ -33,7 +34,10 @@ from training.benchmark import GENERAL
 from training.evaluation import MEAN, POOLED, Scoring
 from ui.study_run import Found
 
-__all__ = ["Accuracy", "Analysis", "Gain", "analyse", "judged"]
+__all__ = ["ALL", "Accuracy", "Analysis", "Change", "Gain", "Kind", "analyse", "judged"]
+
+ALL = "all"
+"""What the last of `Analysis.kinds` is called."""
 
 
 class Accuracy(NamedTuple):
@@ -63,7 +67,9 @@ class Gain(NamedTuple):
     p_value: float
     """McNemar's exact test ..."""
     p_holm: float
-    """... corrected for all rows of the table."""
+    """... corrected for all comparisons of its family ..."""
+    n_family: int
+    """... which are so many: models as they are or merges, pooled or set by set."""
 
     @property
     def claim(self) -> int:
@@ -71,6 +77,33 @@ class Gain(NamedTuple):
         if self.p_holm >= 1 - LEVEL:
             return 0
         return int(self.low > 0) - int(self.high < 0)
+
+
+class Change(NamedTuple):
+    """A mean difference of accuracies, in [-1, 1], with its bootstrap interval over questions."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Kind(NamedTuple):
+    """Merges made in one way, or all there are."""
+
+    name: str
+    """`slerp paper`, `lerp t=0.5` ..., or `all`."""
+    n: int
+    """Merges asked for; where SLERP is the LERP, the one model counts for both."""
+    accuracy: float
+    """Mean."""
+    excess: Change
+    """Over the mean of the parents, averaged over merges."""
+    improvement: Change
+    """Over the better parent."""
+    n_gains: int
+    """Merges that can be claimed to be better than their better parent ..."""
+    n_losses: int
+    """... or worse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +118,16 @@ class Analysis:
     judged: Results
     """On the questions that merges are judged by: all but those of `general`."""
     synergies: list[Synergy]
+    kinds: list[Kind]
+    """One for each way to merge; the last is of all of them. Empty without merges."""
     controls: dict[str, Difference]
     """SLERP -> its gain over LERP at the same place."""
     arc: tuple[float, Interval] | None
     """Mean of these gains; None where there is none."""
     choice: Choice | None
     """The best merge, chosen on one half of the questions and measured on the other."""
+    chance: float
+    """Share of the judged questions that guessing gets right."""
     correlations: Correlations | None
     clusters: Groups | None
     notes: tuple[str, ...]
@@ -108,14 +145,18 @@ def analyse(found: Found, scoring: Scoring) -> Analysis:
     strata = [found.questions[i].stratum for i in judged_places]
     return Analysis(
         scoring=scoring,
-        groups=(POOLED, *([MEAN] if len(_counted(sets)) > 1 else []), *sets),
+        groups=(POOLED, *([MEAN] if _has_mean(sets) else []), *sets),
         accuracies=_accuracies(results, sets, judged_places),
         gains=_gains(found, results, {POOLED: judged_places, **sets}),
         judged=on_judged,
         synergies=rows,
+        kinds=_kinds(found, on_judged, rows) if rows else [],
         controls={b: compare(on_judged, a, b, seed=seed) for a, b in found.controls},
         arc=mean_difference(on_judged, found.controls, seed=seed) if found.controls else None,
-        choice=_tried(lambda: choose(on_judged, found.merges, strata, seed=seed), notes),
+        choice=_tried(lambda: choose(on_judged, found.merges, strata, seed=seed), notes)
+        if rows
+        else None,
+        chance=float(np.mean([1 / found.options[i] for i in judged_places])),
         correlations=_tried(lambda: merge_correlations(rows), notes) if rows else None,
         clusters=_tried(lambda: group(rows, seed=seed), notes) if rows else None,
         notes=tuple(notes),
@@ -136,6 +177,11 @@ def _sets(found: Found) -> dict[str, list[int]]:
     return sets
 
 
+def _has_mean(sets: dict[str, list[int]]) -> bool:
+    """Return whether the mean of the sets is another number than the share of all questions."""
+    return len({len(places) for places in _counted(sets).values()}) > 1
+
+
 def _counted(sets: dict[str, list[int]]) -> dict[str, list[int]]:
     return {name: places for name, places in sets.items() if name != GENERAL} or sets
 
@@ -148,7 +194,7 @@ def _accuracies(
     for model in results.names:
         right = results.row(model)
         rows.append(_accuracy(model, POOLED, right[list(pooled)]))
-        if len(counted) > 1:
+        if _has_mean(sets):
             counts = [(int(right[places].sum()), len(places)) for places in counted.values()]
             bounds = mean_of_sets_interval(counts)
             rows.append(Accuracy(model, MEAN, len(pooled), mean_of_sets(counts), *bounds))
@@ -171,9 +217,50 @@ def _gains(found: Found, results: Results, groups: dict[str, list[int]]) -> list
         for name, places in groups.items():
             if name == POOLED or places != groups[POOLED]:  # one set alone is the pool itself
                 one = compare(results.take(places), first, each.name, seed=seed)
-                rows.append(Gain(each.name, name, *one, p_holm=one.p_value))
-    corrected = holm([row.p_value for row in rows])
-    return [row._replace(p_holm=p) for row, p in zip(rows, corrected, strict=True)]
+                rows.append(Gain(each.name, name, *one, p_holm=one.p_value, n_family=1))
+    # That many merges were tried too must not hide what training did.
+    families: dict[tuple[bool, bool], list[int]] = {}
+    for place, row in enumerate(rows):
+        family = (found.study.is_merge(row.model), row.group == POOLED)
+        families.setdefault(family, []).append(place)
+    for places in families.values():
+        corrected = holm([rows[place].p_value for place in places])
+        for place, p in zip(places, corrected, strict=True):
+            rows[place] = rows[place]._replace(p_holm=p, n_family=len(places))
+    return rows
+
+
+def _kinds(found: Found, results: Results, rows: Sequence[Synergy]) -> list[Kind]:
+    """Return the merges by the way they were made, and all of them."""
+    by_name = {row.name: row for row in rows}
+    ways: dict[str, list[Synergy]] = {}
+    for each in found.scored:
+        if each.pair and each.same_as in by_name:  # t = 0 is a parent
+            way = each.name.removeprefix(f"{each.pair} ")
+            ways.setdefault(way, []).append(by_name[each.same_as])
+    if elsewhere := [row for row in rows if row.name in found.study.models]:
+        ways["merged elsewhere"] = elsewhere
+    ways[ALL] = [row for own in ways.values() for row in own]
+    return [_kind(name, results, own, found.study.seed) for name, own in ways.items()]
+
+
+def _kind(name: str, results: Results, rows: Sequence[Synergy], seed: int) -> Kind:
+    over_parents = np.mean([_gain_by_question(results, row.parents, row.name) for row in rows], 0)
+    over_better = np.mean([_gain_by_question(results, [row.better], row.name) for row in rows], 0)
+    return Kind(
+        name,
+        len(rows),
+        float(np.mean([row.actual for row in rows])),
+        Change(float(over_parents.mean()), *mean_interval(over_parents, seed)),
+        Change(float(over_better.mean()), *mean_interval(over_better, seed)),
+        sum(row.is_gain for row in rows),
+        sum(row.is_loss for row in rows),
+    )
+
+
+def _gain_by_question(results: Results, parents: Sequence[str], name: str) -> Any:
+    """Return what a model gains over the mean of others, shape (questions,)."""
+    return results.row(name) - np.mean([results.row(parent) for parent in parents], axis=0)
 
 
 def _tried(make: Any, notes: list[str]) -> Any:

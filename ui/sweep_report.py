@@ -17,11 +17,16 @@ __all__ = ["curve", "deviations", "document", "markdown", "summary"]
 
 
 def markdown(sweep: Sweep, reading: Reading) -> str:
-    """Return the table and what it says as Markdown."""
+    """Return what was found as Markdown: in words, drawn, and as a table.
+
+    The pictures are those that stand beside it in the sweep's folder.
+    """
     title = f"# Merges of {sweep.parents[0]} and {sweep.parents[1]}"
-    return "\n".join(
-        [title, "", table(sweep, reading), *(f"- {s}" for s in summary(sweep, reading)), ""]
-    )
+    drawn = ["![Accuracy over t, SLERP beside LERP](accuracy-over-t.png)", ""]
+    if reading.choice is not None:
+        drawn += ["![Each merge against its better parent](deviations.png)", ""]
+    told = (f"- {sentence}" for sentence in summary(sweep, reading))
+    return "\n".join([title, "", *told, "", *drawn, table(sweep, reading)])
 
 
 def table(sweep: Sweep, reading: Reading) -> str:

@@ -42,6 +42,7 @@ from agents.events import (
     TurnStarted,
 )
 from orbweave.records import Brief, Citation, Measurement, Targets, Turn
+from ui.verdicts import doubts, tally
 
 __all__ = ["TerminalView", "plain"]
 
@@ -204,7 +205,7 @@ class TerminalView:
             running.pieces += 1
 
     def _block(self, turn: Turn) -> RenderableType:
-        """Return a finished turn: who, with what, the words, the facts they rest on."""
+        """Return a finished turn: who, with what, the words, their facts and what these hold."""
         style = _style(turn.speaker, turn.role)
         pace = f" · {_pace(turn.n_tokens, turn.seconds)}" if turn.seconds > 0 else ""
         head = Text.assemble(
@@ -220,6 +221,11 @@ class TerminalView:
         if turn.unsupported:
             numbers = ", ".join(plain(number) for number in turn.unsupported)
             rows.append(Padding(Text(f"not in the given facts: {numbers}", DOUBT), (0, 0, 0, 4)))
+        if turn.checks:
+            rows.append(Padding(Text(tally(turn), "dim"), (0, 0, 0, 4)))
+        # What a prompt paints need be in no fact: only an expert's word is doubted aloud.
+        for doubt in doubts(turn, "unsupported") if turn.role == "expert" else ():
+            rows.append(Padding(Text(plain(doubt), DOUBT), (0, 0, 0, 4)))
         return Group(*rows)
 
     def _bottom(self) -> RenderableType:

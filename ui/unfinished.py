@@ -29,13 +29,17 @@ from orbweave.files import build_folder, check_output, write_text
 if TYPE_CHECKING:
     from agents.state import State
 
-__all__ = ["Unfinished"]
+__all__ = ["Busy", "Unfinished"]
 
 ENDING = ".unfinished"
 LOCK_FILE = ".lock"
 ORDER_FILE = "order.json"
 STATE_FILE = "state.json"
 """As `agents.state.STATE_FILE`, which takes long to import."""
+
+
+class Busy(OutputError):
+    """Another process works on the design: there is nothing to go on with yet."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,13 @@ class Unfinished:
         """Return a new one beside `target`; nothing is written yet.
 
         Raises:
+            Busy: another process is at it.
             OutputError: there is one already and `force` is off, or it cannot be written.
         """
         folder = target.with_name(target.name + ENDING)
         if (folder / STATE_FILE).exists() and not force:
+            with _held(folder):  # or there would be nothing to go on with
+                pass
             raise OutputError(
                 f"wanted to begin {target}, an unfinished design is in {folder}; go on with "
                 f"--resume {folder}, or use --force to begin anew"
@@ -107,8 +114,8 @@ class Unfinished:
         On any exception it stays, if a state was kept in it, and goes otherwise.
 
         Raises:
-            OutputError: the target exists and `force` is off, another process works there, or
-                the disk refused.
+            Busy: another process works there.
+            OutputError: the target exists and `force` is off, or the disk refused.
         """
         with _held(self.folder):
             try:
@@ -139,9 +146,9 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / LOCK_FILE).acquire(timeout=0)
     except Timeout as err:
-        raise OutputError(
-            f"wanted to work in {folder}, another process does; wait for it, "
-            "or choose another --out"
+        raise Busy(
+            f"wanted to work in {folder}, another process does; wait for it to end, or begin a "
+            "design with another --out"
         ) from err
     except OSError as err:
         raise OutputError(

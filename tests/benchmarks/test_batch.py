@@ -46,6 +46,7 @@ def test_a_row_early_and_late_is_told_by_when_rows_ended(growth):
 
 def test_the_table_of_growth_compares_a_row_of_many_with_one_of_ten(growth):
     run = {"making_s": 1, "loaded_mb": 1, "made_mb": 1, "peak_mb": 1, "store_bytes": 1}
+    run |= {"failed": 0}
     told = [
         {"rows": n, "seconds": s, "processor_s": s / 2, "tenths_s": tenths, **run}
         for n, s, tenths in ((1, 9.0, []), (10, 5.0, []), (1000, 550.0, [0.5, 0.6]))
@@ -58,13 +59,13 @@ def test_the_table_of_growth_compares_a_row_of_many_with_one_of_ten(growth):
 @pytest.mark.long
 def test_all_ways_run_and_make_the_same_designs(tmp_path):
     command = [sys.executable, str(FOLDER / "batch.py"), "--parts", "workflow,growth"]
-    command += ["--concepts", "2", "--images", "1", "--steps", "2", "--size", "64"]
+    command += ["--concepts", "2", "--alone", "1", "--images", "1", "--steps", "2", "--size", "64"]
     command += ["--growth", "1,3", "--json", str(tmp_path / "batch.json")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, done.stderr
     document = json.loads((tmp_path / "batch.json").read_text())
     workflow = document["workflow"]
     assert workflow["same_designs"]
-    assert len(workflow["runs"]) == 5
+    assert [run["designs"] for run in workflow["runs"].values()] == [1, 1, 1, 2, 2]
     assert all(run["designs_per_hour"] > 0 for run in workflow["runs"].values())
     assert [run["rows"] for run in document["growth"]] == [1, 3]

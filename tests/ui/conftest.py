@@ -13,6 +13,7 @@ from orbweave.errors import Cancelled
 from orbweave.files import sha256_file
 from orbweave.records import (
     Brief,
+    Check,
     Citation,
     Critique,
     Design,
@@ -113,6 +114,18 @@ def _design(pictures: tuple[Picture, ...]) -> Design:
                 text="Radial threads carry load [silk-0001]. They stretch 30 % more.",
                 cited=("silk-0001",),
                 unsupported=("30 %",),
+                checks=(
+                    Check(
+                        sentence="Radial threads carry load.",
+                        verdict="supported",
+                        facts=("silk-0001",),
+                    ),
+                    Check(
+                        sentence="They stretch 30 % more <b>.",
+                        verdict="unsupported",
+                        why="in no fact: 30 %",
+                    ),
+                ),
                 n_tokens=40,
                 seconds=2.0,
             ),

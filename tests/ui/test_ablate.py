@@ -59,10 +59,16 @@ def test_an_ablation_trains_both_kinds_for_every_seed_and_compares_them(place, c
     for one in found.seeds:
         assert one.difference.gain == pytest.approx(one.noised.accuracy - one.clean.accuracy)
         assert one.difference.low <= one.difference.gain <= one.difference.high
+        harm = one.noised.text_loss - one.clean.text_loss
+        assert one.text_difference.gain == pytest.approx(harm) and harm != 0
         for arm in (one.clean, one.noised):
             known = json.loads((place / arm.folder / "provenance.json").read_text("utf-8"))
             assert known["figures"]["steps"] == 3
             assert arm.held_out_loss == {"Instruct-CPT": known["figures"]["held_out_loss"]}
+    assert found.held_out_texts == 24 - _learnt(place)
+    harm = sum(one.text_difference.gain for one in found.seeds) / 2
+    assert found.text_together.gain == pytest.approx(harm)
+    assert found.text_together.low < harm < found.text_together.high
     mean = sum(one.difference.gain for one in found.seeds) / 2
     assert found.together.gain == pytest.approx(mean)
     assert _from_the_answers(place, found) == pytest.approx(
@@ -70,6 +76,11 @@ def test_an_ablation_trains_both_kinds_for_every_seed_and_compares_them(place, c
     )
     assert any(one.difference.gain for one in found.seeds)  # or nothing above was tested
     assert not list((place / "out").glob("seed-*/.models-*"))
+
+
+def _learnt(place):
+    (known,) = (place / "out" / "seed-42" / "clean").glob("*/provenance.json")
+    return sum(json.loads(known.read_text("utf-8"))["counts"].values())
 
 
 def _from_the_answers(place, found):
@@ -97,7 +108,8 @@ def test_an_ablation_that_is_there_is_not_made_again(place, capsys):
     assert capsys.readouterr().out == told
     assert all(path.stat().st_mtime_ns == then for path, then in made.items())
     assert "| clean | 1.000 | 100% |" in told
-    assert "| together |" in told
+    assert told.count("| together |") == 2
+    assert "clean texts that neither training read" in told
     assert told.strip().splitlines()[-1] == "ablation written to out/ablation.json"
 
 

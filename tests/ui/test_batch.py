@@ -357,6 +357,30 @@ def test_the_exit_code_says_that_rows_failed_and_retry_tries_them(table, capsys)
     assert run(["batch", str(table), "--size", "64", "--retry", "-q"]) == 1
 
 
+def test_ctrl_c_leaves_the_tables_of_what_is_done(table, tmp_path, shop, monkeypatch, capsys):
+    async def second_is_interrupted(brief, **how):
+        if brief.concept == "leaf":
+            raise KeyboardInterrupt
+        return await shop.converse(brief, **how)
+
+    with monkeypatch.context() as patched:
+        stuck = replace(shop, converse=second_is_interrupted)
+        patched.setattr("ui.design.workshop", lambda note, embed, *_: stuck)
+        assert run(["batch", str(table), "--at-once", "1"]) == 130
+    assert "writing the tables of what is done" in capsys.readouterr().err
+    folder = tmp_path / "batches" / "concepts"
+    states = [(row["concept"], row["state"]) for row in _results(folder)]
+    assert states == [("silk", "done"), ("leaf", "queued")]
+    assert (folder / "gallery.html").is_file()
+    assert run(["batch", str(table), "-q"]) == 0
+    assert [row["state"] for row in _results(folder)] == ["done"] * 3
+
+
+def _results(folder: Path) -> list[dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_plan_shows_the_rows_and_does_nothing(table, tmp_path, store, capsys):
     assert run(["batch", str(table), "--seed", "1-2", "--plan"]) == 0
     out = capsys.readouterr().out

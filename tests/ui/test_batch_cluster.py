@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 
 from orbweave.errors import OrbweaveError, UsageError
+from orbweave.job import NewJob
 from orbweave.jobs import open_jobs
-from ui.cluster import _check_reachable, _check_store, _seat
+from orbweave.leases import Leases
+from ui.batch import Progress
+from ui.cluster import _check_reachable, _check_store, _seat, _watch
 
 ROOT = Path(__file__).parents[2]
 CONCEPTS = [f"web number {n}" for n in range(14)] + ["a bomb"]
@@ -156,6 +159,23 @@ def test_a_process_holds_its_share_of_a_machine():
     assert _seat([{"CPU": 16.0, "GPU": 1.0}], 2) == (8, 0.5, 2)
     with pytest.raises(UsageError, match="--engines-per-node"):
         _seat([{"CPU": 2.0}], 3)
+
+
+def test_a_lost_process_that_finds_no_room_is_not_waited_for(tmp_path):
+    jobs = open_jobs(str(tmp_path / "orbweave.db"))
+    batch = jobs.add(NewJob("batch", "a batch", key="/out")).id
+    jobs.plan(batch, [NewJob("batch-row", f"row {n}", key=f"/out/{n}") for n in range(3)])
+    leases = Leases(jobs.store)
+
+    class OneAtWork:
+        """A cluster where one process makes a row a second and the other waits for a machine."""
+
+        def wait(self, running, timeout):
+            leases.finish(leases.claim("w", batch=batch).id, "w", {}, 1.0)
+            return [], running
+
+    _watch(OneAtWork(), ["one", "other"], jobs, batch, Progress(jobs, batch, lambda *_: None))
+    assert jobs.tally(batch) == {"done": 3}
 
 
 def test_several_machines_need_a_server_for_the_store(tmp_path):

@@ -115,6 +115,20 @@ def test_a_value_out_of_range_is_told_by_row_and_column(column, value, message):
     assert message in fault
 
 
+def test_what_no_cell_says_of_the_pictures_follows_the_models_preset():
+    cells = [{"image_model": "sdxl"}, {"image_model": "leaf-flux", "steps": "4"}, {}]
+    table = [Row(n, {"concept": "silk", **given}) for n, given in enumerate(cells)]
+    rows, faults = expand(table, {}, "product")
+    assert faults == []
+    drawn = [(row.render.model, row.settings()["size"], row.render.steps) for row in rows]
+    assert drawn == [
+        ("sdxl", "1024x1024", 30),
+        ("leaf-flux", "1024x1024", 4),
+        ("loom", "256x256", 24),
+    ]
+    assert [row.render.guidance for row in rows] == [5.0, 3.5, 3.0]
+
+
 def test_all_faults_of_all_rows_come_in_one_list():
     faults = _faults(
         _row(2, steps="0", size="9", scale="nano"),

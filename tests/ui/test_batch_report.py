@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from orbweave.errors import OutputError
 from orbweave.jobs import Jobs, open_jobs
@@ -98,7 +99,7 @@ def test_an_empty_table_still_has_its_columns(tmp_path):
     assert pq.read_table(tmp_path / "t.parquet").column_names == list(COLUMNS)
 
 
-def test_only_the_last_version_is_marked_as_such(finished):
+def test_the_last_version_and_the_result_are_marked_as_such(finished):
     design: Design = finished[0]
     second = design.pictures[1].model_copy(update={"prompt_version": 1})
     prompts = (*design.prompts, design.prompts[0].model_copy(update={"prompt": "again"}))
@@ -108,6 +109,9 @@ def test_only_the_last_version_is_marked_as_such(finished):
     first, last = result_of(revised)["pictures"]
     assert (first["version"], first["is_last"], last["is_last"]) == (0, False, True)
     assert (last["prompt"], last["score_mean"]) == ("again", None)
+    assert (first["is_result"], last["is_result"]) == (False, True)
+    best_first = result_of(revised.model_copy(update={"best_version": 0}))["pictures"]
+    assert [picture["is_result"] for picture in best_first] == [True, False]
 
 
 def test_a_report_is_written_anew_and_old_pages_go(jobs, batch, out):
@@ -132,6 +136,20 @@ def test_a_full_disk_is_told_and_leaves_the_report_as_it_was(jobs, batch, out, m
     with pytest.raises(OutputError, match="sheets and gallery into .*No space left.*run the comm"):
         write_report(jobs, batch, out)
     assert (out / "results.csv").stat().st_mtime_ns == before
+
+
+def test_a_sheet_of_a_batch_that_was_stopped_has_no_blanks_for_what_is_to_come(jobs, out):
+    rows, _ = expand([Row(n, {"concept": f"web {n}"}) for n in range(PER_PAGE + 3)], {}, "product")
+    number = plan_batch(jobs, out, rows, {})
+    assert not list(out.glob("contact-sheet*.png"))
+    leases = Leases(jobs.store)
+    for _ in range(2):
+        leases.fail(leases.claim("w", batch=number).id, "w", "it exploded", 0.5)
+    write_report(jobs, number, out)
+    (sheet,) = out.glob("contact-sheet*.png")
+    with Image.open(sheet) as page:
+        assert page.size == contact_sheet([Frame(None, ("",))] * 2, "").size
+    assert len(_rows(out / "results.csv")) == PER_PAGE + 3
 
 
 def test_the_zip_holds_the_whole_batch_below_its_name(jobs, batch, out):

@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from orbweave.paths import CACHE_VARIABLE
 from training.evaluation import Evaluation
 from ui.cli import run
 
@@ -63,12 +64,34 @@ def test_json_is_one_document_with_every_table_and_answer(place, capsys):
     assert Evaluation.model_validate(told["evaluation"]).benchmarks[0].n == 6
 
 
-def test_retention_adds_the_general_set_and_text(place, capsys):
+def test_a_folder_of_an_adapter_is_its_model_with_it_laid_over(place, capsys, monkeypatch):
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.setenv(CACHE_VARIABLE, str(place / "cache"))
+    settings = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained("./one"), settings)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.5, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained("adapter")
+    asked = ["evaluate", "./one", "./adapter", "-b", "own.jsonl", "--no-retention", "--json"]
+    assert run(asked) == 0
+    base, tuned = json.loads(capsys.readouterr().out)["evaluation"]["models"]
+    assert tuned["model"] == "./adapter"
+    assert base["answers"][0]["loglik"] != tuned["answers"][0]["loglik"]
+
+
+def test_retention_adds_the_general_set_and_texts(place, capsys):
     asked = ["evaluate", "./one", "./two", "-b", "own.jsonl", "--dry-run", "--json"]
     assert run(asked) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["benchmarks"] == {"own": 6, "general": 100}
-    assert plan["texts"] == {"general-text": 60}
+    assert plan["texts"].pop("general-text") == 60
+    ((name, n),) = plan["texts"].items()
+    assert name == "domain-text" and 10 < n < 60  # about two in a hundred facts
 
 
 def test_without_a_name_the_shipped_domain_sets_are_asked(place, capsys):

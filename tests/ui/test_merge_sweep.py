@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -122,6 +123,8 @@ def test_a_second_run_in_the_same_folder_only_asks_what_is_new(place, capsys):
         *("request.json", "answers", "sweep.json", "report.md", "best.yaml"),
         *("accuracy-over-t.png", "accuracy-over-t.svg", "deviations.png", "deviations.svg"),
     }
+    linked = re.findall(r"!\[.*?\]\((.*?)\)", (place / "out" / "report.md").read_text("utf-8"))
+    assert linked == ["accuracy-over-t.png", "deviations.png"]
 
 
 def test_the_best_is_kept_as_a_recipe_that_can_be_built(place, capsys):

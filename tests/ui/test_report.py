@@ -85,6 +85,14 @@ def test_unsupported_numbers_are_marked(page):
     assert "Not held by any fact the speaker was given: 30 %" in page.text
 
 
+def test_every_checked_sentence_is_shown_with_its_verdict_and_its_fact(page):
+    assert "Words and numbers are compared, not meanings" in page.text
+    assert "2 sentences checked: 1 supported, 1 unsupported" in page.text
+    assert "supported Radial threads carry load. (by silk-0001 ↓)" in page.text
+    assert "unsupported They stretch 30 % more <b>. (in no fact: 30 %)" in page.text
+    assert "to the fact silk-0001" in {a.get("aria-label") for a in page.all("a")}
+
+
 def test_pictures_drawn_from_words_say_so(finished):
     design, folder = finished
     prompts = (design.prompts[0].model_copy(update={"structure": None}),)

@@ -38,6 +38,14 @@ def test_a_document_tells_the_whole_design_in_order(finished: tuple[Design, Path
     assert scores.rows[0] == ("depth", "3.2 of 5")
 
 
+def test_a_document_names_the_sentences_that_no_fact_holds(finished: tuple[Design, Path]) -> None:
+    told = [block.text for block in document(*finished) if isinstance(block, Paragraph)]
+    assert any("compared, not meanings" in text for text in told)
+    assert "2 sentences checked: 1 supported, 1 unsupported" in told
+    assert "Unsupported: They stretch 30 % more <b>. (in no fact: 30 %)" in told
+    assert not any("Radial threads carry load" in text for text in told)  # it stands above
+
+
 def test_pictures_that_are_gone_are_left_out(finished: tuple[Design, Path]) -> None:
     design, folder = finished
     (folder / design.pictures[0].path).unlink()

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from merging.build import merge
+from merging.geometry import Geometry, TensorGeometry
 from merging.synergy import Merge, Results
 from orbweave.errors import OutputError, UsageError
 from orbweave.statistics import wilson
@@ -20,9 +22,11 @@ from training.benchmark import load_benchmark
 from training.evaluation import evaluate
 from ui.commands.study import study
 from ui.study import load_study, matrix, shipped_studies
+from ui.study_figures import Pictures
 from ui.study_run import Found, Scored, run
-from ui.study_tables import analyse
-from ui.study_words import summary
+from ui.study_sections import geometry_section
+from ui.study_tables import Analysis, analyse
+from ui.study_words import headline, summary
 from ui.sweep import LoglikBench
 
 LETTERS = "abcdefghijklmnop"
@@ -125,6 +129,8 @@ def test_every_fault_is_told_in_one_list_before_anything_is_loaded(place, monkey
             "far": {"model": "http://host/v1#m"},
             "picture": {"model": "loom"},
             "bad label": {"model": "./b"},
+            "ties": {"model": "./c", "merged_from": ["ties", "nowhere", "silk"]},
+            "lone": {"model": "./d", "merged_from": ["base"]},
         },
         merges=[
             {"pairs": [["base", "nowhere"], ["base", "base"]], "t": [1.5]},
@@ -145,6 +151,9 @@ def test_every_fault_is_told_in_one_list_before_anything_is_loaded(place, monkey
         "it draws pictures",
         "bad label",
         "baseline: no model is called 'nobody'; the labels are base, silk",
+        "models.ties.merged_from: no model is called 'nowhere'",
+        "models.ties.merged_from: ties cannot be merged from itself",
+        "models.lone.merged_from: wanted two or more different models",
         "merges.0.t.0: Input should be less than or equal to 1",
         "merges.0.pairs.0: no model is called 'nowhere'",
         "merges.0.pairs.1: base cannot be merged with itself",
@@ -225,7 +234,11 @@ def constructed(actual: list[bool], parents: list[list[bool]], study) -> Found:
     return Found(
         study=study,
         questions=tuple(load_asked(n)),
-        scored=tuple(Scored(name, "", "parent", "", None, name, name) for name in names),
+        options=(4, 2) * (n // 2),
+        scored=(
+            *(Scored(name, "", "parent", "", None, name, name) for name in names[:2]),
+            Scored("m", "base × sft", "slerp", "constant", 0.5, "m", "m"),
+        ),
         results={
             "loglik": Results(
                 names, tuple(f"s/q{i}" for i in range(n)), np.array([*parents, actual])
@@ -234,9 +247,15 @@ def constructed(actual: list[bool], parents: list[list[bool]], study) -> Found:
         merges=(Merge("m", ("base", "sft")),),
         controls=(),
         geometries={},
+        hashes={},
         n_known=0,
         n_sets=3,
     )
+
+
+def analysed(actual: list[bool], parents: list[list[bool]], study) -> tuple[Found, Analysis]:
+    found = constructed(actual, parents, study)
+    return found, analyse(found, "loglik")
 
 
 def load_asked(n: int):
@@ -250,17 +269,55 @@ def test_a_gain_is_only_claimed_where_interval_and_corrected_test_agree(place):
     n = 200
     weak = [i % 2 == 0 for i in range(n)]
     strong = [i % 10 != 0 for i in range(n)]
-    clear = summary(
-        found := constructed(strong, [weak, weak[::-1]], known), analyse(found, "loglik")
-    )
+    clear = summary(*analysed(strong, [weak, weak[::-1]], known))
     assert any("of 1 different merges 1 can be claimed to be better" in s for s in clear)
-    assert any("merges against base: better m +" in s for s in clear)
+    assert any("merges against base: better: m +" in s for s in clear)
     slight = [right or i in {1, 3} for i, right in enumerate(weak)]
-    doubt = summary(
-        found := constructed(slight, [weak, weak[::-1]], known), analyse(found, "loglik")
-    )
+    doubt = summary(*analysed(slight, [weak, weak[::-1]], known))
     assert any("0 can be claimed to be better than the better parent and 0" in s for s in doubt)
     assert any("merges against base: no difference can be claimed for m +1.0" in s for s in doubt)
+
+
+def test_the_answer_is_one_sentence_with_the_mean_over_merges(place):
+    known = load_study("s.yaml")
+    a, b = [i % 2 == 0 for i in range(200)], [i % 4 == 0 for i in range(200)]
+    none = headline(*analysed(a, [a, b], known))
+    assert none.startswith("None of 1 different merges can be claimed to be better than its ")
+    assert "gains +0.0 (+0.0 to +0.0) points over its better parent and +12.5 (+" in none
+    gained = headline(*analysed([True] * 200, [a, b], known))
+    assert gained.startswith("1 of 1 different merges can be claimed to be better than their ")
+
+
+def test_guessing_is_told_from_the_number_of_options(place):
+    weak = [i % 2 == 0 for i in range(200)]
+    found, analysis = analysed(weak, [weak, weak[::-1]], load_study("s.yaml"))
+    assert analysis.chance == pytest.approx((1 / 4 + 1 / 2) / 2)
+    assert summary(found, analysis)[0].endswith("guessing would get 37.5 %")
+
+
+def test_many_merges_do_not_hide_what_training_did(finished):
+    gains = json.loads((finished / "out" / "results.json").read_text("utf-8"))
+    gains = gains["scorings"]["loglik"]["gains"]
+    sizes = {(" × " in row["model"], row["group"] == "pooled"): row["n_family"] for row in gains}
+    # Three models and four merges, on the questions that count and on the set general.
+    assert sizes == {(False, True): 3, (False, False): 3, (True, True): 4, (True, False): 4}
+    for row in gains:
+        assert row["p_value"] <= row["p_holm"] <= min(1, row["p_value"] * row["n_family"])
+
+
+def test_of_many_pairs_the_closest_and_the_farthest_are_drawn(place):
+    a = [i % 2 == 0 for i in range(20)]
+    found, _ = analysed(a, [a, a[::-1]], load_study("s.yaml"))
+    geometries = {
+        f"a × {x}": Geometry(
+            ("a", x), None, (TensorGeometry("w", 0, "mlp", 9, "slerp", 1, 1, angle, 1, 1),)
+        )
+        for x, angle in zip("bcdef", (3, 1, 4, 9, 5), strict=True)
+    }
+    pictures = Pictures("s")
+    _, drawn = geometry_section(replace(found, geometries=geometries), pictures).exhibits
+    assert list(pictures.figures) == ["pictures/s-geometry-a+c.png", "pictures/s-geometry-a+e.png"]
+    assert drawn.folded.endswith("the closest and the farthest pair")
 
 
 # ---------------------------------------------------------------- the run
@@ -325,10 +382,14 @@ def test_tables_plots_and_reports_are_all_there(finished):
     written = {path.name for path in out.iterdir()}
     plots = {"accuracy", "gains", "expected-against-actual", "deviations", "correlations"}
     plots |= {"clusters", "density", "dendrogram"}
+    assert {path.name for path in (out / "pictures").iterdir()} == {
+        *(f"tiny-{plot}-loglik.png" for plot in plots),
+        *("tiny-geometry-base+sft.png", "tiny-geometry-sft+dpo.png"),
+    }
     assert written == {
-        *(f"{plot}-loglik.png" for plot in plots),
-        *("geometry-base+sft.png", "geometry-sft+dpo.png"),
+        "pictures",
         *("models.csv", "accuracy.csv", "gains.csv", "synergy.csv", "slerp-over-lerp.csv"),
+        "ways.csv",
         *("correlations.csv", "clusters.csv", "geometry.csv"),
         *("results.json", "report.md", "report.html"),
     }
@@ -345,7 +406,11 @@ def test_the_report_is_one_file_and_names_comparisons_and_corrections(finished):
     assert "<script" not in page and "a &lt;b&gt;bold&lt;/b&gt; question" in page
     text = (out / "report.md").read_text("utf-8")
     linked = re.findall(r"!\[.*?\]\((.*?)\)", text)
-    assert {out / name for name in linked} == set(out.glob("*.png"))
+    assert {out / name for name in linked} == set(out.glob("pictures/*.png"))
+    assert text.count("<details>") == text.count("</details>") == page.count("<details>") > 3
+    # GitHub renders a table or a picture only behind a blank line.
+    assert not re.search(r"[^|\n]\n\|", text) and not re.search(r"[^\n]\n!\[", text)
+    assert max(line.count(" | ") for line in text.splitlines()) < 12
     for shown in (page, text):
         assert "corrected (Holm) for" in shown and "Comparisons made: by likelihood" in shown
         assert "over a better parent" in shown and "Warning: " in shown
@@ -372,9 +437,63 @@ def test_a_plan_names_the_matrix_the_questions_and_the_time_and_writes_nothing(p
     assert lines[:2] == ["base (Base)", "sft (Base-SFT)"]
     assert lines[4] == "base × sft slerp t=0.5"
     assert lines[-1].startswith(
-        "plan: 8 models and merges, 24 questions each by loglik, 0 sets of answers known before; "
+        "plan: 8 models and merges, 8 of them different, 24 questions each by loglik, 0 sets of "
+        "answers known before; "
     )
     assert sorted(place.iterdir()) == before
+
+
+def test_a_report_can_be_copied_elsewhere_and_tells_nothing_of_the_machine(finished):
+    for name in ("report.md", "report.html", "results.json", "models.csv"):
+        text = (finished / "out" / name).read_text("utf-8")
+        assert str(finished) not in text and str(finished.parent) not in text
+        assert not re.search(r'[("]/(tmp|home|root|work)/', text), name
+
+
+def test_ways_to_merge_are_averaged_over_pairs(finished):
+    found = json.loads((finished / "out" / "results.json").read_text("utf-8"))["scorings"]["loglik"]
+    rows = {row["name"]: row for row in found["synergies"]}
+    ways = {way["name"]: way for way in found["ways"]}
+    assert list(ways) == ["slerp t=0.5", "lerp t=0.5", "all"]
+    own = [rows[f"{pair} slerp t=0.5"] for pair in ("base × sft", "sft × dpo")]
+    for key in ("excess", "improvement"):
+        assert ways["slerp t=0.5"][key] == pytest.approx(np.mean([row[key] for row in own]))
+        assert ways["all"][key] == pytest.approx(np.mean([row[key] for row in rows.values()]))
+    assert ways["all"]["n"] == len(rows) == 4
+    with (finished / "out" / "ways.csv").open(encoding="utf-8") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == list(ways)
+
+
+def test_a_merge_made_elsewhere_is_judged_against_its_parents(place):
+    merge("slerp(./b, ./c, t=0.3)", place / "ties")
+    models = {name: {"model": f"./{name}"} for name in "abc"}
+    models["ties"] = {"model": "./ties", "merged_from": ["b", "c"]}
+    write(place, models=models, merges={"pairs": [["b", "c"]], "t": [0.5]})
+    known = load_study("s.yaml")
+    found = run(known, place / "work")
+    analysis = analyse(found, "loglik")
+    row = next(row for row in analysis.synergies if row.name == "ties")
+    accuracy = analysis.judged.accuracy
+    assert row.parents == ("b", "c") and row.n_merges == 3
+    assert row.expected == pytest.approx((accuracy("b") + accuracy("c")) / 2)
+    assert row.actual == accuracy("ties")
+    assert row.distance == analysis.synergies[0].distance
+    assert [kind.name for kind in analysis.kinds][-2:] == ["merged elsewhere", "all"]
+    assert any("merges against a: " in told for told in summary(found, analysis))
+
+
+def test_a_plan_counts_equal_models_once(place, capsys):
+    """A SLERP of nearly equal models is a straight line: it is the LERP, and is not asked."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(place / "a", place / "near")
+    weights = load_file(place / "a" / "model.safetensors")
+    save_file({name: 1.001 * w for name, w in weights.items()}, place / "near/model.safetensors")
+    models = {name: {"model": f"./{name}", "parent": True} for name in ("a", "b", "near")}
+    write(place, models=models, merges={"t": [0.5]})
+    study("s.yaml", out=Path("out"), plan=True, as_json=True)
+    planned = json.loads(capsys.readouterr().out)
+    assert len(planned["matrix"]) == 3 + 3 * 2 and planned["n_models"] == 8
 
 
 def test_a_plan_knows_what_was_answered_before(finished, monkeypatch, capsys):
@@ -395,4 +514,4 @@ def test_replies_are_scored_beside_likelihoods(place):
     for scoring in ("loglik", "reply"):
         wanted = "".join("01"[answer.is_right(scoring)] for answer in model.answers)
         assert found["scorings"][scoring]["right"]["b"] == wanted
-    assert (place / "out" / "accuracy-reply.png").is_file()
+    assert (place / "out" / "pictures" / "tiny-accuracy-reply.png").is_file()

@@ -42,6 +42,20 @@ def test_each_turn_shows_speaker_model_pace_and_sources(finished):
     assert "not in the given facts: 30 %" in text
 
 
+def test_what_the_facts_hold_of_a_turn_is_told_and_what_they_do_not_is_named(finished):
+    lines = [line.strip() for line in _drawn(finished[0], width=100).splitlines()]
+    assert "2 sentences checked: 1 supported, 1 unsupported" in lines
+    assert "unsupported: They stretch 30 % more <b>. (in no fact: 30 %)" in lines
+
+
+def test_of_a_prompt_only_the_count_is_told(finished):
+    design = finished[0]
+    engineer = design.turns[1].model_copy(update={"checks": design.turns[0].checks[1:]})
+    text = _drawn(design.model_copy(update={"turns": (engineer,)}))
+    assert "1 sentence checked: 1 unsupported" in text
+    assert "They stretch" not in text
+
+
 def test_prompt_measurements_scores_and_end_are_shown(finished):
     text = _drawn(finished[0])
     assert "golden orb web with Radial threads on black" in text

@@ -31,9 +31,18 @@ def recipe(tmp_path, tiny_model):
 
 def test_training_writes_a_model_and_says_where(recipe, tmp_path, capsys):
     assert run(["train", str(recipe), "--out", str(tmp_path / "out")]) == 0
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    said = capsys.readouterr()
+    *_, origin, last = said.out.strip().splitlines()
+    assert origin.startswith("made from: tiny/Instruct-SFT <- /")
     assert last.endswith(str(tmp_path / "out" / "Instruct-SFT"))
     assert (tmp_path / "out" / "Instruct-SFT" / "adapter_model.safetensors").is_file()
+    assert "effective batch 4 rows, 5 steps" in said.err  # told before it began
+    assert run(["train", str(recipe), "--out", str(tmp_path / "out"), "--json"]) == 0
+    said = capsys.readouterr()
+    (stage,) = json.loads(said.out)
+    assert stage["kept"] is True
+    assert stage["lineage"][0]["name"] == "Instruct-SFT"
+    assert "effective batch" not in said.err  # nothing is left to cost anything
 
 
 def test_the_plan_is_one_json_document_and_trains_nothing(recipe, tmp_path, capsys):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import ui.design
 from agents.fake import FakeEngine, hashed_words
@@ -173,12 +174,31 @@ def test_of_two_that_begin_in_one_folder_the_second_is_refused_and_harms_nothing
     first, second = (Unfinished.begin(tmp_path / "d", {}) for _ in range(2))
     with first.working() as folder:
         (folder / "early").write_text("before anybody has spoken")
-        with pytest.raises(OutputError, match="another process does; wait for it, or choose"):
+        with pytest.raises(OutputError, match="another process does; wait for it to end, or"):
             with second.working():
                 pytest.fail("the block must not run")
         assert {path.name for path in folder.iterdir()} == {".lock", "order.json", "early"}
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["early"]
+
+
+def test_a_design_under_way_in_another_process_is_waited_for_not_gone_on_with(
+    shop, tmp_path, capsys
+):
+    shop(_failing_at(1))
+    run([*ARGUMENTS, "d"])
+    folder = tmp_path / "d.unfinished"
+    before = (folder / "state.json").read_bytes()
+    with FileLock(folder / ".lock"):  # as a process at work there holds it
+        for call in (["design", "--resume", "d", "--quiet"], [*ARGUMENTS, "d"]):
+            capsys.readouterr()
+            assert run(call) == 1
+            told = capsys.readouterr().err
+            assert "another process does; wait for it to end, or begin a design with" in told
+            assert "--resume" not in told
+    assert (folder / "state.json").read_bytes() == before
+    shop(_answer)
+    assert run(["design", "--resume", "d", "--quiet"]) == 0
 
 
 def test_what_a_process_killed_before_anybody_spoke_left_is_cleared_away(tmp_path):

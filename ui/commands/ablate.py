@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ui.commands import options
+from ui.markdown import aligned_table
 
 if TYPE_CHECKING:
     from training.ablation import Ablation, Difference, SeedResult, TextQuality
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ablate", "report"]
 
+RECIPE = "smollm2-135m-ablation"
 PARENT = Path("runs")
 _SHOWN_CHARS = 600
 
@@ -28,7 +30,7 @@ def ablate(
         typer.Argument(
             metavar="RECIPE", help="A YAML file, or a shipped recipe by name; it needs a cpt stage."
         ),
-    ],
+    ] = RECIPE,
     noise: Annotated[
         float,
         typer.Option(
@@ -64,7 +66,7 @@ def ablate(
 ) -> None:
     """Train on clean and on noised text; show what the noise cost, with intervals.
 
-    Example: orbweave ablate smollm2-135m-generalist --stage cpt --noise 0.15 --seeds 3
+    Example: orbweave ablate smollm2-135m-cpu --stage cpt --noise 0.15 --seeds 3
     """
     from merging.build import merge
     from training.ablation import RECORD
@@ -152,11 +154,10 @@ def _plan(
         recipe = shortened(recipe, prepared, steps)
         prepared = prepare(recipe, material, tokenizer, mixtures)
     config = json.loads((model / "config.json").read_text("utf-8"))
-    speed = machine_speed()
+    speed = machine_speed(model, recipe.adapter)
     weights = count_parameters(weight_files(model))
     plans = plan_stages(prepared, recipe, config, weights, speed.flops, bf16=speed.bf16)
-    if stage is not None:
-        plans = plans[: [one.method for one in plans].index(stage) + 1]
+    plans = plans[: recipe.n_stages(stage)]
     for line in plan_table(plans, speed.share):
         answer.line(line)
     document = {
@@ -171,25 +172,28 @@ def _plan(
 def report(found: Ablation) -> str:
     """Return an ablation as Markdown."""
     asked = ", ".join(f"{name} ({n})" for name, n in found.benchmarks.items())
-    stages = list(found.seeds[0].clean.held_out_loss)
+    rows = [_seed_row(one) for one in found.seeds]
+    rows.append(["together", "", "", _points(found.together), ""])
     head = ["seed", "clean, %", "noised, %", "noised - clean, points", "McNemar p"]
-    head += [f"held-out loss {name}, clean / noised" for name in stages]
-    rows = [_seed_row(one, stages) for one in found.seeds]
-    rows.append(["together", "", "", _points(found.together), "", *[""] * len(stages)])
-    return "\n".join(
-        [
-            f"# {found.recipe} on clean and on noised text",
+    lines = [
+        f"# {found.recipe} on clean and on noised text",
+        "",
+        *_quality_lines(found.clean_text, found.noised_text, found.noise),
+        f"Questions: {asked}; accuracy by likelihood, 95 % intervals (Wilson; paired bootstrap "
+        "over questions, together over questions and seeds). Below zero noise did harm.",
+        "",
+        aligned_table(head, rows),
+    ]
+    if found.text_together is not None:
+        rows = [_loss_row(one) for one in found.seeds]
+        rows.append(["together", "", "", _nats(found.text_together)])
+        lines += [
+            f"Loss on {found.held_out_texts:,} clean texts that neither training read, nats per "
+            "token; intervals as above. Above zero noise did harm.",
             "",
-            *_quality_lines(found.clean_text, found.noised_text, found.noise),
-            f"Questions: {asked}; accuracy by likelihood, 95 % intervals (Wilson; paired "
-            "bootstrap over questions, together over questions and seeds).",
-            "",
-            "| " + " | ".join(head) + " |",
-            "|" + "---|" * len(head),
-            *("| " + " | ".join(row) + " |" for row in rows),
-            "",
+            aligned_table(["seed", "clean", "noised", "noised - clean"], rows),
         ]
-    )
+    return "\n".join(lines)
 
 
 def _quality_lines(clean: TextQuality, noised: TextQuality, noise: float) -> list[str]:
@@ -204,22 +208,24 @@ def _quality_lines(clean: TextQuality, noised: TextQuality, noise: float) -> lis
     ]
 
 
-def _seed_row(one: SeedResult, stages: list[str]) -> list[str]:
+def _seed_row(one: SeedResult) -> list[str]:
     cells = [str(one.seed)]
     cells += [
         f"{100 * a.accuracy:.1f} ({100 * a.low:.1f} to {100 * a.high:.1f})"
         for a in (one.clean, one.noised)
     ]
-    cells += [_points(one.difference), f"{one.p_value:.2g}"]
-    return cells + [
-        f"{_loss(one.clean.held_out_loss[s])} / {_loss(one.noised.held_out_loss[s])}"
-        for s in stages
-    ]
+    return [*cells, _points(one.difference), f"{one.p_value:.2g}"]
+
+
+def _loss_row(one: SeedResult) -> list[str]:
+    assert one.text_difference is not None, "held out for all seeds, or for none"
+    losses = [f"{arm.text_loss:.3f}" for arm in (one.clean, one.noised)]
+    return [str(one.seed), *losses, _nats(one.text_difference)]
 
 
 def _points(of: Difference) -> str:
     return f"{100 * of.gain:+.1f} ({100 * of.low:+.1f} to {100 * of.high:+.1f})"
 
 
-def _loss(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _nats(of: Difference) -> str:
+    return f"{of.gain:+.3f} ({of.low:+.3f} to {of.high:+.3f})"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orbweave.job import Job, State
     from orbweave.jobs import Jobs
     from ui.answer import Answer
-    from ui.batch import MakeRow, OnProgress
+    from ui.batch import MakeRow
     from ui.matrix import BatchRow, Combine
 
 __all__ = ["batch"]
@@ -109,8 +109,8 @@ def batch(
 ) -> None:
     """Make a design of every row of a table; a column of the table comes before an option.
 
-    Stopped in any way and run again it goes on where it was; several processes may work on
-    one batch. The exit code is 0 once all rows are done.
+    Stopped in any way and run again it goes on where it was; Ctrl-C leaves the tables of what is
+    done so far. Several processes may work on one batch. The exit code is 0 once all rows are done.
 
     Example: orbweave batch concepts.csv --seed 0-3 --model base --model generalist --plan
     """
@@ -247,26 +247,28 @@ def _run(
     retry: bool,
     zipped: bool,
 ) -> None:
+    from contextlib import closing
+
     from orbweave.jobs import open_jobs
-    from ui.bar import bar
     from ui.batch import plan_batch
     from ui.batch_report import write_report
 
     jobs = open_jobs()
-    number = plan_batch(jobs, out, rows, asked, at_once=hands.at_once)
-    rows.clear()  # the store has them now
-    if retry and {"failed", "cancelled"} & jobs.tally(number).keys():
-        jobs.steer(number, "retry")
-    answer.note(f"batch {number}: {_told(jobs.tally(number))}; `orbweave jobs watch {number}`")
-    with bar("batch", "row") as drawn:
-
-        def on_progress(done: int, total: int, eta_s: float | None) -> None:
-            if not answer.quiet:
-                drawn(done, total)
-
-        tally = _work(jobs, number, hands, on_progress)
-    written = write_report(jobs, number, out, zipped=zipped)
-    failures = jobs.find(batch=number, states=["failed"])
+    with closing(jobs.store):
+        number = plan_batch(jobs, out, rows, asked, at_once=hands.at_once)
+        rows.clear()  # the store has them now
+        if retry and {"failed", "cancelled"} & jobs.tally(number).keys():
+            jobs.steer(number, "retry")
+        answer.note(f"batch {number}: {_told(jobs.tally(number))}; `orbweave jobs watch {number}`")
+        try:
+            tally = _work(jobs, number, hands, quiet=answer.quiet)
+        except KeyboardInterrupt:
+            if jobs.tally(number).get("done"):
+                answer.note("stopped; writing the tables of what is done")
+                write_report(jobs, number, out)
+            raise
+        written = write_report(jobs, number, out, zipped=zipped)
+        failures = jobs.find(batch=number, states=["failed"])
     for job in failures[:SHOWN]:
         answer.note(f"row {job.parameters['number']} failed: {job.error}")
     answer.end(_document(number, out, tally, failures, written), _last_line(out, tally))
@@ -274,23 +276,31 @@ def _run(
         raise typer.Exit(1)
 
 
-def _work(jobs: Jobs, batch: int, hands: _Hands, on_progress: OnProgress) -> dict[State, int]:
+def _work(jobs: Jobs, batch: int, hands: _Hands, *, quiet: bool) -> dict[State, int]:
     """Make the rows here or on a cluster; return how many are in each state."""
-    if hands.ray is None:
-        from ui.batch import work_on
+    from ui.bar import bar
 
-        return work_on(jobs, batch, maker(), at_once=hands.at_once, on_progress=on_progress)
-    from ui.cluster import work_on_cluster
+    with bar("batch", "row") as drawn:
 
-    return work_on_cluster(
-        jobs,
-        batch,
-        maker,
-        address=hands.ray,
-        per_node=hands.engines_per_node,
-        at_once=hands.at_once,
-        on_progress=on_progress,
-    )
+        def on_progress(done: int, total: int, eta_s: float | None) -> None:
+            if not quiet:
+                drawn(done, total)
+
+        if hands.ray is None:
+            from ui.batch import work_on
+
+            return work_on(jobs, batch, maker(), at_once=hands.at_once, on_progress=on_progress)
+        from ui.cluster import work_on_cluster
+
+        return work_on_cluster(
+            jobs,
+            batch,
+            maker,
+            address=hands.ray,
+            per_node=hands.engines_per_node,
+            at_once=hands.at_once,
+            on_progress=on_progress,
+        )
 
 
 def maker() -> MakeRow:
@@ -310,7 +320,8 @@ def _told(tally: Mapping[State, int]) -> str:
 
 
 def _last_line(out: Path, tally: Mapping[State, int]) -> str:
-    hint = "; --retry tries failed rows again" if tally.get("failed") else ""
+    again = " and ".join(state for state in ("failed", "cancelled") if tally.get(state))
+    hint = f"; --retry tries {again} rows again" if again else ""
     if tally.get("paused"):
         hint += "; `orbweave jobs resume` lets paused rows go on"
     return f"{_told(tally)}; batch written to {out}{hint}"

@@ -239,9 +239,13 @@ def _run(
     *,
     force: bool,
 ) -> None:
+    from ui.unfinished import Busy
+
     failure: OrbweaveError | KeyboardInterrupt
     try:
         record = _made(order, work, embed, answer, entry, team, force=force)
+    except Busy:
+        raise  # what is kept there is another process's
     except (OrbweaveError, KeyboardInterrupt) as err:
         if not work.is_kept:
             raise

@@ -39,8 +39,8 @@ def distill(
     teacher: Annotated[
         str,
         typer.Option(
-            help="Model that writes: http://host:port/v1#name, a catalogue name, a folder or "
-            "org/name. A server's key is read from OPENAI_API_KEY.",
+            help="Model that writes: http://host:port/v1#name, or any model reference. A server's "
+            "key is read from OPENAI_API_KEY.",
             show_default=False,
         ),
     ],
@@ -188,7 +188,8 @@ def _open_teacher(
     reference: str, temperature: float, note: Callable[[str], None]
 ) -> Iterator[_Local]:
     """Yield the model a reference names; closed at the end."""
-    from orbweave.models import ModelRef, resolve
+    from merging.build import resolve_model
+    from orbweave.models import ModelRef
     from training.teacher import OpenAITeacher
 
     ref = ModelRef.parse(reference)
@@ -201,7 +202,7 @@ def _open_teacher(
         finally:
             server.close()
         return
-    folder = resolve(ref, on_progress=note)
+    folder = resolve_model(ref, note)
     from agents.engine import TransformersEngine
 
     engine = TransformersEngine(folder, str(ref))

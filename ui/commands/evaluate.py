@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -30,6 +31,8 @@ __all__ = ["evaluate", "report"]
 Row = TypeVar("Row", "Accuracy", "Comparison")
 
 RECORD = "evaluation.json"
+DOMAIN_TEXT = "domain-text"
+"""Name of the facts that no shipped recipe learns, read for their perplexity."""
 
 
 def evaluate(
@@ -37,7 +40,8 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Names, folders or org/name; the first is what the others are compared with.",
+            help="Any references, also folders of trained adapters; the first is what the others "
+            "are compared with.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +55,10 @@ def evaluate(
     ] = "loglik",
     retention: Annotated[
         bool,
-        typer.Option(help="Ask the general set too and read the general text: what was forgotten."),
+        typer.Option(
+            help="Ask the general set too, and read general text and facts held out of training: "
+            "what was forgotten, what is foreseen."
+        ),
     ] = True,
     text: Annotated[
         list[Path] | None,
@@ -79,7 +86,7 @@ def evaluate(
 ) -> None:
     """Ask models closed questions; show accuracies, gains over the first, and what was forgotten.
 
-    Example: orbweave evaluate base runs/silk --benchmark silk-collagen --out results/silk
+    Example: orbweave evaluate base runs/mine/Instruct-SFT --benchmark silk-collagen --out result
     """
     from orbweave.errors import UsageError
     from orbweave.logbook import logged
@@ -149,7 +156,30 @@ def _asked(
     texts: dict[str, Sequence[Text]] = {file.stem: load_texts(file) for file in files}
     if retention:
         texts[GENERAL_TEXT] = load_texts()
+        texts[DOMAIN_TEXT] = _held_out_facts()
     return [load_benchmark(name) for name in wanted], texts
+
+
+def _held_out_facts() -> list[Text]:
+    """Return the facts that no shipped recipe learns, as the passages they would be learnt as."""
+    from training.benchmark import Text
+    from training.items import shipped_rows
+    from training.recipe import Recipe
+    from training.rows import split
+    from ui.material import team_material
+
+    share = Recipe.model_fields["held_out"].default
+    held_out = split(shipped_rows("facts", team_material()), share)[1]
+    return [Text(id=row.id, domain=row.domain, text=row.text) for row in held_out]
+
+
+def _with_base(ref: str) -> str:
+    """Return the reference; for the folder of an adapter, that of its model with it laid over."""
+    try:
+        config = json.loads((Path(ref).expanduser() / "adapter_config.json").read_text("utf-8"))
+        return f"{config['base_model_name_or_path']}+{ref}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ref  # no adapter; whatever else is wrong with it is told when it is loaded
 
 
 def _run(
@@ -166,7 +196,7 @@ def _run(
     from ui.bar import bar
     from ui.progress import both
 
-    folders = [(ref, resolve_model(ref, answer.note)) for ref in refs]
+    folders = [(ref, resolve_model(_with_base(ref), answer.note)) for ref in refs]
     with bar("evaluate", "item") as shown:
         on_progress = entry.report if answer.quiet else both(shown, entry.report)
         return evaluated(

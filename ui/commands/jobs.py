@@ -141,8 +141,10 @@ def move(
         raise UsageError("wanted a place for the job, got none; give --first, --last or --priority")
     jobs = _opened()
     moved = jobs.move(job, priority=priority, first=first)
+    document = _document(moved, jobs)
+    jobs.store.close()
     answer = Answer(as_json=as_json, quiet=quiet)
-    answer.end(_document(moved, jobs), f"job {job} has priority {moved.priority}")
+    answer.end(document, f"job {job} has priority {moved.priority}")
 
 
 def watch(job: Number, as_json: options.Json = False, quiet: options.Quiet = False) -> None:
@@ -181,9 +183,9 @@ def rebuild(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Put designs that lie on the disk into the store, where it does not know them.
+    """Read the whole store for damage, and put designs into it that it does not know.
 
-    A damaged store is moved aside and filled like this by whatever command opens it first.
+    A store that is found damaged, here or by another command, is moved aside and filled anew.
 
     Example: orbweave jobs rebuild designs batches/silk
     """
@@ -191,25 +193,26 @@ def rebuild(
     from orbweave.jobs import rebuild as fill
     from ui.answer import Answer
 
-    jobs = _opened()
+    jobs = _opened(check=True)
     meant = [folder.absolute() for folder in folders or ()] or jobs.store.folders()
     if not meant:
         raise UsageError(
             f"wanted folders with designs, none is noted beside {jobs.store.place}; name them"
         )
     n = sum(fill(jobs, folder) for folder in meant)
+    jobs.store.close()
     answer = Answer(as_json=as_json, quiet=quiet)
     document = {"found": n, "store": jobs.store.place, "folders": [str(each) for each in meant]}
     answer.end(document, f"{n} designs are in {jobs.store.place}")
 
 
-def _opened() -> Jobs:
+def _opened(*, check: bool = False) -> Jobs:
     """Return the jobs as they are, those of dead workers back in the queue."""
     from orbweave.jobs import open_jobs
     from orbweave.leases import Leases
     from orbweave.worker import reap_dead
 
-    jobs = open_jobs()
+    jobs = open_jobs(check=check)
     reap_dead(Leases(jobs.store))
     return jobs
 
@@ -220,10 +223,14 @@ def _steer(job: int, how: Move, *, as_json: bool, quiet: bool) -> None:
     jobs = _opened()
     n = jobs.steer(job, how)
     known = jobs.get(job)
+    document = _document(known, jobs)
+    jobs.store.close()
     answer = Answer(as_json=as_json, quiet=quiet)
     rows = f" ({n} rows)" if known.kind == "batch" else ""
     asked = f", asked to {known.asked}" if known.asked else ""
-    answer.end(_document(known, jobs), f"{how} job {job}{rows}: it is {known.state}{asked}")
+    waits = how in ("resume", "retry") and known.kind in ("batch", "batch-row")
+    hint = "; run the same `orbweave batch` again if no process is at it" if waits else ""
+    answer.end(document, f"{how} job {job}{rows}: it is {known.state}{asked}{hint}")
 
 
 def _until_at_rest(job: int, jobs: Jobs) -> Iterator[Job]:

@@ -130,6 +130,8 @@ Batch = Annotated[int, typer.Option("--batch", min=1, max=1024, help="Questions 
 Stage = Annotated[
     str | None,
     typer.Option(
-        "--stage", help="Stop after this stage: cpt, sft, dpo or orpo.", show_default=False
+        "--stage",
+        help="Stop after this stage: cpt, sft, dpo or orpo, or a checkpoint's name.",
+        show_default=False,
     ),
 ]

@@ -135,7 +135,8 @@ def _why(story: _Story, now: dict[str, str]) -> str:
     return (
         "what changed: " + ", ".join(changed)
         if changed
-        else ("nothing is known to have changed but the weights of the model or an adapter")
+        else "nothing is known to have changed but the weights of the model or an adapter, or "
+        "Orbweave between two releases"
     )
 
 

@@ -76,6 +76,7 @@ def study(
     with build_folder(target, force=force) as building:
         document = write(found, building)
     for scoring in document["scorings"].values():
+        answer.line(scoring["answer"])
         for sentence in scoring["summary"]:
             answer.line(f"- {sentence}")
     answer.end({"written": str(target), **document}, f"study written to {target}")
@@ -83,7 +84,7 @@ def study(
 
 def _check_work(work: Path) -> None:
     """Raise OutputError unless the folder for answers is new or one of ours."""
-    from ui.study_run import ANSWERS
+    from ui.study_alone import ANSWERS
     from ui.target import check_target
 
     check_target(work, force=True, is_ours=lambda folder: (folder / ANSWERS).is_dir())
@@ -93,7 +94,7 @@ def _tell_plan(known: Study, work: Path, batch: int, answer: Answer) -> None:
     """Say what would be scored, and how long that would take here."""
     from ui.duration import duration
     from ui.study import matrix
-    from ui.study_run import estimate
+    from ui.study_plan import estimate
 
     names = matrix(known)
     for name in names:
@@ -107,8 +108,8 @@ def _tell_plan(known: Study, work: Path, batch: int, answer: Answer) -> None:
     }
     answer.end(
         document,
-        f"plan: {len(names)} models and merges, {found.n_questions} questions each by "
-        f"{' and '.join(known.scorings)}, {found.n_known} sets of answers known "
-        f"before; about "
-        f"{duration(found.merging_s)} of merging and {duration(found.scoring_s)} of scoring",
+        f"plan: {len(names)} models and merges, {found.n_models} of them different, "
+        f"{found.n_questions} questions each by {' and '.join(known.scorings)}, {found.n_known} "
+        f"sets of answers known before; about {duration(found.merging_s)} of merging and "
+        f"{duration(found.scoring_s)} of scoring",
     )

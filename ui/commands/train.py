@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,9 @@ import typer
 from ui.commands import options
 
 if TYPE_CHECKING:
+    from training.plan import StagePlan
     from training.recipe import Recipe
+    from training.run import PreparedStage
     from ui.answer import Answer
 
 __all__ = ["train"]
@@ -69,7 +72,7 @@ def train(
     known = load_recipe(recipe)
     config = None if launch is None else _launch_config(launch)
     if preview:
-        _preview(known, answer)
+        _preview(known, answer, stage)
     elif plan:
         _plan(known, answer, stage, _processes(config))
     elif config is not None:
@@ -80,47 +83,54 @@ def train(
 
 
 def _plan(recipe: Recipe, answer: Answer, stage: str | None, processes: int) -> None:
-    from orbweave.weights import count_parameters, weight_files
-    from training.machine import machine_speed
-    from training.plan import plan_stages, plan_table
     from training.run import check, first_model, prepare
     from ui.material import team_material
 
     material = team_material()
     mixtures = check(recipe, material, stage)
     model, tokenizer = first_model(recipe, answer.note)
-    prepared = prepare(recipe, material, tokenizer, mixtures)
-    config = json.loads((model / "config.json").read_text("utf-8"))
-    weights = count_parameters(weight_files(model))
-    speed = machine_speed(processes)
-    plans = plan_stages(prepared, recipe, config, weights, speed.flops, processes, bf16=speed.bf16)
-    if stage is not None:
-        plans = plans[: [one.method for one in plans].index(stage) + 1]
-    for line in plan_table(plans, speed.share):
+    prepared = prepare(recipe, material, tokenizer, mixtures)[: recipe.n_stages(stage)]
+    plans, lines = _arithmetic(recipe, model, prepared, processes)
+    for line in lines:
         answer.line(line)
     answer.end([asdict(one) for one in plans])
 
 
-def _preview(recipe: Recipe, answer: Answer) -> None:
+def _arithmetic(
+    recipe: Recipe, model: Path, prepared: list[PreparedStage], processes: int
+) -> tuple[list[StagePlan], list[str]]:
+    """Return what stages will cost on this machine, as values and as lines for reading."""
+    from orbweave.weights import count_parameters, weight_files
+    from training.machine import machine_speed
+    from training.plan import plan_stages, plan_table
+
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    weights = count_parameters(weight_files(model))
+    speed = machine_speed(model, recipe.adapter, processes)
+    plans = plan_stages(prepared, recipe, config, weights, speed.flops, processes, bf16=speed.bf16)
+    return plans, plan_table(plans, speed.share)
+
+
+def _preview(recipe: Recipe, answer: Answer, last: str | None) -> None:
     from agents.embedding import MiniLM
     from training.benchmark import load_benchmark, shipped_benchmarks
-    from training.overlap import find_overlaps
+    from training.overlap import find_overlaps, remembered
     from training.preview import preview_stage
-    from training.run import first_model
+    from training.run import check, first_model
     from ui.material import team_material
 
+    mixtures = check(recipe, team_material(), last)
     _, tokenizer = first_model(recipe, answer.note)
-    material = team_material()
     asked = [
         f"{q.question} {q.options[q.answer]}" if q.type == "mc" else q.question
         for name in shipped_benchmarks()
         for q in load_benchmark(name).questions
     ]
-    embed = MiniLM()
+    embed = remembered(MiniLM())
     document: list[dict[str, Any]] = []
-    for stage in recipe.stages:
-        name = recipe.checkpoint_name(stage)
-        seen, rows = preview_stage(name, stage, recipe, material, tokenizer)
+    stages = zip(recipe.checkpoints, recipe.stages, mixtures, strict=True)
+    for name, stage, rows in islice(stages, recipe.n_stages(last)):
+        seen = preview_stage(name, stage, rows, tokenizer)
         overlaps = find_overlaps(rows.learnt, asked, embed)
         document.append(asdict(seen) | {"overlaps": [asdict(one) for one in overlaps]})
         _say_stage(seen, overlaps, answer)
@@ -145,9 +155,15 @@ def _say_stage(seen: Any, overlaps: list[Any], answer: Answer) -> None:
 
 def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
     from orbweave.logbook import logged
+    from training.run import lineage
     from training.run import train as run
     from ui.material import team_material
     from ui.progress import both
+
+    def tell_cost(model: Path, prepared: list[PreparedStage]) -> None:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        for line in _arithmetic(recipe, model, prepared, processes)[1]:
+            answer.note(line)
 
     speaks = os.environ.get("RANK", "0") == "0"  # one of several processes speaks for all
     with logged("train", recipe.name, out) if speaks else nullcontext() as entry:
@@ -158,18 +174,30 @@ def _run(recipe: Recipe, out: Path, stage: str | None, answer: Answer) -> None:
             last=stage,
             shows_progress=not answer.is_terse,
             on_progress=both(answer.note, entry.note) if entry else lambda _: None,
+            on_prepared=tell_cost if entry and not answer.quiet else lambda model, stages: None,
             on_step=entry.report if entry else lambda done, total, note: None,
         )
     if not speaks:
         return
-    document = []
+    document: list[dict[str, Any]] = []
     for result in results:
         figures = ", ".join(f"{k} {v:,}" for k, v in result.figures.items() if v is not None)
         answer.line(f"{result.folder.name}: {figures}{' (kept)' if result.was_kept else ''}")
         document.append(
-            {"folder": str(result.folder), "kept": result.was_kept, "figures": result.figures}
+            {
+                "folder": str(result.folder),
+                "kept": result.was_kept,
+                "figures": result.figures,
+                "lineage": lineage(result.folder),
+            }
         )
+    answer.line(f"made from: {' <- '.join(map(_ancestor, document[-1]['lineage']))}")
     answer.end(document, f"trained model written to {results[-1].folder}")
+
+
+def _ancestor(one: dict[str, Any]) -> str:
+    """Return one step of a lineage in words."""
+    return str(one["model"]) if "model" in one else f"{one['recipe']}/{one['name']}"
 
 
 def _launch_config(config: Path) -> Path:

@@ -17,14 +17,23 @@ __all__ = ["build_app"]
 ASSETS = Path(__file__).with_name("assets")
 SCRIPTS = ("studio.js", "rooms.js")
 MAX_UPLOAD = "20mb"
+FRAME = """
+@media (max-width: 480px) {
+  .nav-holder nav { justify-content: space-between !important; gap: 0 !important; }
+  .nav-holder nav { padding: 0 8px !important; }
+  .nav-holder nav a { padding: 6px 4px !important; font-size: .9375rem; }
+}
+"""
+"""Style of what lies around the pages; Gradio confines `css` to their contents."""
 
 
-def build_app(desk: Desk, *, speaks_mcp: bool = False) -> FastAPI:
+def build_app(desk: Desk, *, speaks_mcp: bool = False, is_private: bool = False) -> FastAPI:
     """Return the ASGI application of a desk; importing Gradio takes seconds.
 
     Args:
         desk: What is served.
         speaks_mcp: Offer the endpoints of `ui.studio.api` over the Model Context Protocol too.
+        is_private: Only this machine's own people come in: they may name its folders.
     """
     # Read by Gradio: nothing is reported to anybody, and no statistics are made of every click.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -53,7 +62,7 @@ def build_app(desk: Desk, *, speaks_mcp: bool = False) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_route(DOWNLOADS, sender(desk))
     app.add_route(QUESTIONS, answerer(desk), methods=["POST"])
-    hang_rooms(app, desk)
+    hang_rooms(app, desk, is_private=is_private)
     script = "".join((ASSETS / name).read_text("utf-8") for name in SCRIPTS)
     with warnings.catch_warnings():
         # Gradio warns that it will not render pages on the server, as it was told not to.
@@ -64,7 +73,7 @@ def build_app(desk: Desk, *, speaks_mcp: bool = False) -> FastAPI:
             path="/",
             theme=theme(),
             css=(ASSETS / "studio.css").read_text("utf-8"),
-            head=f"<script>{script}</script>",
+            head=f"<script>{script}</script><style>{FRAME}</style>",
             footer_links=[],
             run_history=False,
             max_file_size=MAX_UPLOAD,

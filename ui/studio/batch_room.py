@@ -104,7 +104,7 @@ class BatchRoom:
         sheets = sorted(path.name for path in batch.out.glob("contact-sheet*.png"))
         has_tables = (batch.out / "results.csv").is_file()
         failures = [row for row in rows if row["state"] == "failed"]
-        drawn = [row for row in rows if row["picture"] and row["is_last"]]
+        drawn = [row for row in rows if row["picture"] and row["is_result"]]
         found = _found(drawn, words)
         browsed = [Part("browse", template.browse())] if drawn else []
         grid = template.grid(batch, found[:SHOWN_PICTURES], len(found), len(drawn))

@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 __all__ = ["hang_rooms"]
 
 
-def hang_rooms(app: FastAPI, desk: Desk) -> None:
-    """Add the rooms of a desk to an application that is not running yet; they close with it."""
+def hang_rooms(app: FastAPI, desk: Desk, *, is_private: bool) -> None:
+    """Add the rooms of a desk to an application that is not running yet; they close with it.
+
+    Args:
+        app: What is served.
+        desk: Whose folder the rooms work in.
+        is_private: Whether only this machine's own people come in.
+    """
     mixer = Mixer(desk.data)
     rooms: dict[str, Room] = {
         "batch": BatchRoom(Batches(desk.data)),
-        "merge": MergeRoom(mixer),
+        "merge": MergeRoom(mixer, takes_any=is_private),
         "judge": JudgeRoom(Judgings(desk)),
     }
     app.add_route(FILES, sender(rooms))

@@ -45,9 +45,9 @@ class Card:
     models: tuple[str, ...]
     stars: int
     score: float | None
-    """The critic's mean score of the last version, 1 to 5."""
+    """The critic's mean score of the version that is the result, else of the last, 1 to 5."""
     shots: tuple[Shot, ...]
-    """Its pictures, those of the last version first."""
+    """Its pictures, those of that version first, then of the latest."""
     words: str
     """Everything that can be searched, folded."""
 
@@ -137,19 +137,22 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
     row = sitting.asked.row
     with sitting.lock:
         story = sitting.story
-        prompts = [story.prompts[version] for version in sorted(story.prompts)]
+        last = max(story.prompts, default=0)
+        result = last if sitting.best is None else sitting.best
+        prompts = list(story.prompts.values())
+        title = story.prompts[result].title if result in story.prompts else ""
+        scores = story.critiques[result].scores if result in story.critiques else {}
         spoken = [s.turn.text if s.turn else s.heard for s in story.speeches.values()]
-        models = tuple(dict.fromkeys(s.model for s in story.speeches.values()))
-        last = story.critiques[max(story.critiques)] if story.critiques else None
+        speakers = (s.model for s in story.speeches.values() if s.model != "human")
+        models = tuple(dict.fromkeys(speakers))
         shots = tuple(
             Shot(kept_name(picture), story.measurements.get(picture.path))
-            for version in sorted(story.pictures, reverse=True)
+            for version in sorted(story.pictures, key=lambda v: (v != result, -v))
             for picture in story.pictures[version]
         )
         domains = story.domains
     if not sitting.is_open:
         sitting.rest()
-    title = prompts[-1].title if prompts else ""
     texts = [row.brief.concept, *(f"{p.title} {p.prompt}" for p in prompts), *spoken]
     return Card(
         id=sitting.id,
@@ -160,7 +163,7 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
         domains=domains or row.brief.domains,
         models=(*(models or models_of(load_team(row.team), row.model)), row.render.model),
         stars=stars,
-        score=sum(last.scores.values()) / len(last.scores) if last and last.scores else None,
+        score=sum(scores.values()) / len(scores) if scores else None,
         shots=shots,
         words=_folded(" ".join(texts)),
     )

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from merging.recipe import PROFILES
 from orbweave.errors import OrbweaveError, UsageError, shown
-from ui.studio.mix import DEPTHS, KINDS, Curve, Mix, Tour, curves_of, offered
+from ui.studio.mix import DEPTHS, KINDS, Curve, Mix, Tour, called, curves_of, offered
 from ui.studio.mixer import Kind, Mixer, Task
 from ui.studio.rooms import Ask, Part, Seen
 from ui.template import environment
@@ -24,10 +24,18 @@ LABELS = {"self_attn": "attention", "mlp": "MLP", "rest": "all others"}
 
 
 class MergeRoom:
-    """Two models are compared, mixed, saved, and tried on the slider."""
+    """Two models are compared, mixed, saved, and tried on the slider.
 
-    def __init__(self, mixer: Mixer) -> None:
+    Args:
+        mixer: Does it.
+        takes_any: Whether people may name any model on this machine, by its folder for one;
+            else those of the catalogue and merges of their own. Only for a studio that nobody
+            reaches who could not read the machine's files anyway.
+    """
+
+    def __init__(self, mixer: Mixer, *, takes_any: bool = False) -> None:
         self._mixer = mixer
+        self._takes_any = takes_any
 
     def look(self, owner: str, asked: Ask) -> Seen:
         """Return the mixing desk, the recipe it stands for, and what is looked at.
@@ -40,17 +48,17 @@ class MergeRoom:
         key = f"desk-{task.id}" if task else "desk"
         # What a form of another task holds is not meant here.
         fields = asked.fields if key in asked.known else {}
+        saved = self._mixer.saved(owner)
         parts = [
-            Part(key, _desk(task)),
-            Part("recipe", _recipe(_mix_of(fields, task))),
+            Part(key, self._desk(task, saved)),
+            Part("recipe", _recipe(self._mix_of(fields, task, saved))),
             Part("try", template.deeds(task.record.tour if task else None)),
         ]
         if task is not None:
             parts += self._task(task)
-        every = self._mixer.all(owner)
-        saved = [each.record.name for each in every if _is_saved(each)]
-        parts.append(Part("list", template.every(every, asked.at)))
-        parts.append(Part("saved", template.saved(saved, str(self._mixer.models(owner)))))
+        parts.append(Part("list", template.every(self._mixer.all(owner), asked.at)))
+        folder = str(self._mixer.models(owner))
+        parts.append(Part("saved", template.saved(list(saved.values()), folder)))
         is_busy = task is not None and task.status in ("queued", "running")
         return Seen(parts, is_busy)
 
@@ -69,7 +77,9 @@ class MergeRoom:
         if asked.do not in kinds:
             raise UsageError(f"wanted something to do with models, got {shown(asked.do)}")
         tour = Tour.read(asked.fields) if asked.do == "slide" else None
-        name, mix = asked.fields.get("name", ""), Mix.read(asked.fields)
+        saved = self._mixer.saved(owner)
+        name = asked.fields.get("name", "")
+        mix = Mix.read(asked.fields, saved, takes_any=self._takes_any)
         return self._mixer.ask(owner, kinds[asked.do], mix, tour=tour, name=name).id
 
     def file(self, owner: str, name: str, path: str) -> tuple[Path, str] | None:
@@ -78,6 +88,23 @@ class MergeRoom:
         if found is None:
             return None
         return found, found.name if found.suffix == ".yaml" else ""
+
+    def _desk(self, task: Task | None, saved: Mapping[str, str]) -> str:
+        mix = task.record.mix if task else _usual()
+        profiles = [*PROFILES, "own"]
+        on_offer = offered(), saved, self._takes_any
+        return str(_template().desk(mix, *on_offer, profiles, KINDS, DEPTHS, LABELS))
+
+    def _mix_of(
+        self, fields: Mapping[str, str], task: Task | None, saved: Mapping[str, str]
+    ) -> Mix | str:
+        """Return the mix of the form as it stands, or in words why it is none."""
+        if not fields:
+            return task.record.mix if task else _usual()
+        try:
+            return Mix.read(fields, saved, takes_any=self._takes_any)
+        except OrbweaveError as err:
+            return str(err)
 
     def _task(self, task: Task) -> list[Part]:
         template = _template()
@@ -89,26 +116,10 @@ class MergeRoom:
         return parts
 
 
-def _desk(task: Task | None) -> str:
-    mix = task.record.mix if task else _usual()
-    profiles = [*PROFILES, "own"]
-    return str(_template().desk(mix, offered(), profiles, KINDS, DEPTHS, LABELS))
-
-
 def _usual() -> Mix:
     """Return what the page begins with: the default model and the next one."""
     first, second, *_ = offered()
     return Mix(first=first, second=second)
-
-
-def _mix_of(fields: Mapping[str, str], task: Task | None) -> Mix | str:
-    """Return the mix of the form as it stands, or in words why it is none."""
-    if not fields:
-        return task.record.mix if task else _usual()
-    try:
-        return Mix.read(fields)
-    except OrbweaveError as err:
-        return str(err)
 
 
 def _recipe(mix: Mix | str) -> str:
@@ -128,11 +139,9 @@ def _path(curve: Curve) -> str:
     return " ".join(f"{WIDTH * depth:.1f},{HEIGHT * (1 - t):.1f}" for depth, t in curve.points)
 
 
-def _is_saved(task: Task) -> bool:
-    return task.record.kind == "save" and task.record.status == "done"
-
-
 @cache
 def _template() -> Any:
     """Return the template's macros; reading it takes some milliseconds, so it is read once."""
-    return environment("ui.studio", "assets").get_template(TEMPLATE).module
+    pages = environment("ui.studio", "assets")
+    pages.filters["called"] = called
+    return pages.get_template(TEMPLATE).module

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field, ValidationError
 
 from merging.recipe import PROFILES, Input, Recipe, value_at
-from orbweave.errors import UsageError, shown
-from orbweave.models import ModelRef, cached_folder, lineage, list_models
+from orbweave.errors import ModelError, UsageError, shown
+from orbweave.models import ModelRef, cached_folder, catalogue_entry, lineage, list_models
 from orbweave.records import Record, clean_concept
+from orbweave.weights import check_folder
 
 __all__ = [
     "DEPTHS",
@@ -18,11 +20,14 @@ __all__ = [
     "Curve",
     "Mix",
     "Tour",
+    "called",
+    "check_here",
     "common_base",
     "curves_of",
     "offered",
 ]
 
+SIDES = ("first", "second")
 KINDS = ("self_attn", "mlp", "rest")
 DEPTHS = ("first", "middle", "last")
 """Where the own profile has its points; between them t goes in straight lines."""
@@ -60,21 +65,45 @@ class Mix(Record):
     rest_last: Share = 0.5
 
     @classmethod
-    def read(cls, fields: Mapping[str, str]) -> Mix:
+    def read(
+        cls,
+        fields: Mapping[str, str],
+        saved: Collection[str] = (),
+        *,
+        takes_any: bool = False,
+    ) -> Mix:
         """Return the mix of a form.
+
+        Args:
+            fields: Its fields; where none of the models on offer is chosen, `other_first` and
+                `other_second` name the models.
+            saved: Folders of the owner's merges, on offer beside the catalogue.
+            takes_any: Whether any model on this machine may be named; else those on offer.
 
         Raises:
             UsageError: a field is out of its range, or a model is not on offer.
+            ModelError: a model is not on this machine, or damaged.
         """
+        named = {side: fields.get(side) or fields.get(f"other_{side}", "") for side in SIDES}
         try:
-            mix = cls.model_validate(dict(fields))
+            mix = cls.model_validate({**fields, **named})
         except ValidationError as err:
             raise _told(err) from err
         known = offered()
         for name in (mix.first, mix.second):
-            if name not in known:
-                raise UsageError(f"wanted a model of {', '.join(known)}, got {shown(name)}")
+            if name not in known and name not in saved:
+                if not takes_any:
+                    raise UsageError(
+                        f"wanted a model of {', '.join(known)} or a merge of yours, "
+                        f"got {shown(name)}"
+                    )
+                check_here(ModelRef.parse(name))
+        ModelRef.parse(mix.at(0.5))  # a folder with a comma in its name cannot be written so
         return mix
+
+    def at(self, t: float) -> str:
+        """Return the reference of the merge at one place between the two, the same t for all."""
+        return f"slerp({self.first}, {self.second}, t={t:g})"
 
     @property
     def recipe(self) -> Recipe:
@@ -137,6 +166,40 @@ def offered() -> dict[str, str]:
         if entry.kind == "language"
         and (entry.place != "hub" or cached_folder(ModelRef.parse(entry.name)) is not None)
     }
+
+
+def check_here(ref: ModelRef) -> None:
+    """Check that a model named on the page, and all it is made from, is whole on this machine.
+
+    A page downloads nothing: gigabytes would come without anybody having said so.
+
+    Raises:
+        UsageError: it is at a server, or makes pictures.
+        ModelError: it is not here, or damaged.
+    """
+    if ref.kind == "endpoint":
+        raise UsageError(f"wanted models on disk to merge, got the server {ref}; give a folder")
+    if ref.kind == "adapter":  # what is laid over a model is no model itself
+        check_here(ref.parents[0])
+        return
+    for parent in ref.parents:
+        check_here(parent)
+    if ref.kind == "catalogue" and catalogue_entry(ref.name).kind != "language":
+        raise UsageError(f"wanted a language model, got {ref}, which makes pictures")
+    if ref.kind == "hub" or (ref.kind == "catalogue" and catalogue_entry(ref.name).place == "hub"):
+        if cached_folder(ref) is None:
+            raise ModelError(
+                f"wanted a model that is on this machine, {ref} is not; fetch it first: "
+                f"orbweave models export {ref} FOLDER"
+            )
+    folder = cached_folder(ref) if ref.kind in {"folder", "hub"} else None
+    if folder is not None:
+        check_folder(folder, "language")
+
+
+def called(name: str) -> str:
+    """Return what to call a model on the page: of a folder its own name."""
+    return Path(name).name if name.startswith(("/", "~", ".")) else name
 
 
 def common_base(first: str, second: str) -> str | None:

@@ -45,8 +45,10 @@ logger = logging.getLogger(__name__)
 RECORD = "mix.json"
 RECIPE = "recipe.yaml"
 GEOMETRY = "geometry.png"
-FORMS = "experts"
+TEAM = "experts"
 """The shipped team that knows most models that were trained on its forms."""
+FACTS_EACH = 2
+"""Facts each expert speaks from on the slider, where a team talks at every place."""
 MAX_WAITING = 16
 MAX_EACH = 2
 """Tasks one person may have waiting or running."""
@@ -250,6 +252,11 @@ class Mixer:
         """Return the folder of the owner's saved merges."""
         return self._data / owner / "models"
 
+    def saved(self, owner: str) -> dict[str, str]:
+        """Return the names of the owner's saved merges by their folders."""
+        heads = sorted(self.models(owner).glob("*/config.json"))
+        return {str(head.parent): head.parent.name for head in heads}
+
     def close(self, timeout_s: float = 10.0) -> None:
         """Stop what is running; one that loads a model cannot be stopped."""
         with self._lock:
@@ -347,7 +354,7 @@ class Mixer:
         task.change(findings=tuple(f"{finding.level}: {finding.text}" for finding in found))
 
     def _slide(self, task: Task) -> None:
-        """Let the merge at each place write the prompt and have it drawn."""
+        """Let the merge at each place play the whole team, and have its prompt drawn."""
         mix, tour = task.record.mix, task.record.tour
         assert tour is not None  # asked with one
         if self._bench is None:
@@ -357,7 +364,7 @@ class Mixer:
             self._heed(task)
             if is_design(task.folder / f"place-{number}"):
                 continue  # of an earlier try
-            model = f"slerp({mix.first}, {mix.second}, t={t:g})"
+            model = mix.at(t)
             order = Order(
                 Brief(concept=tour.concept, seed=tour.seed),
                 1,
@@ -369,7 +376,7 @@ class Mixer:
             design(
                 order,
                 task.folder / f"place-{number}",
-                replace(shop, team=_alone(mix, model), note=_teller(task)),
+                replace(shop, team=_team(mix, model), note=_teller(task)),
                 on_event=_listener(task),
                 cancelled=lambda: self._is_over(task),
             )
@@ -420,14 +427,14 @@ def open_merged(model: str) -> Engine:
     return TransformersEngine(folder, model, weights=weights)
 
 
-def _alone(mix: Mix, model: str) -> Team:
-    """Return a team without its experts: the merge itself writes the prompt.
+def _team(mix: Mix, model: str) -> Team:
+    """Return the team in which the merge at one place plays every role.
 
     A merge of two models that were trained on the team's forms knows them too.
     """
-    team = load_team(FORMS)
+    team = load_team(TEAM)
     trained = (*team.trained, model) if {mix.first, mix.second} <= {*team.trained} else ()
-    return team.model_copy(update={"experts": (), "trained": trained})
+    return team.model_copy(update={"facts_each": FACTS_EACH, "trained": trained})
 
 
 def _teller(task: Task) -> Callable[[str], None]:
@@ -438,10 +445,14 @@ def _teller(task: Task) -> Callable[[str], None]:
 
 
 def _listener(task: Task) -> Callable[[Event], None]:
+    speaking = -1
+
     def on_event(event: Event) -> None:
+        nonlocal speaking
         if isinstance(event, TurnStarted):
-            task.note, task.heard = f"the {event.speaker.replace('_', ' ')} writes", ""
-        elif isinstance(event, Spoke):
+            speaking = event.index
+            task.note, task.heard = f"the {event.speaker.replace('_', ' ')} speaks", ""
+        elif isinstance(event, Spoke) and event.index == speaking:  # of experts at once, one
             task.heard += event.text
         elif isinstance(event, RenderStep):
             task.note = f"drawing, step {event.step} of {event.total}"

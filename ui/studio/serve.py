@@ -45,14 +45,17 @@ def serve(
     """
     import uvicorn
 
+    is_local = host in LOOPBACK
+
     def build() -> FastAPI:
-        app = build_app(desk, speaks_mcp=speaks_mcp)
+        # Passwords at this machine's own address mean a proxy before it, and others behind that.
+        app = build_app(desk, speaks_mcp=speaks_mcp, is_private=is_local and not passwords)
         desk.work()  # only now: reading models beside it would delay the pages
         return app
 
     desk.open()
     try:
-        front = Gate(Front(build), passwords=passwords, only_local=host in LOOPBACK)
+        front = Gate(Front(build), passwords=passwords, only_local=is_local)
         config = uvicorn.Config(
             front,
             host=host,

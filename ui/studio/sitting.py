@@ -20,12 +20,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from agents.events import Rendered
 from agents.recording import events_of
 from agents.state import STATE_FILE, PicturesStep, State, StateError, read_state, write_state
 from agents.steering import siblings
 from orbweave.errors import UsageError
-from orbweave.files import write_text
+from orbweave.files import write_bytes, write_text
 from orbweave.records import Design, Picture, Record, Turn
 from ui.matrix import BatchRow
 from ui.studio.journal import Entry, Happening, Journal, Moved, Status, Steered
@@ -71,6 +70,7 @@ class Sitting:
         self.n_kept = 0
         """How often the conversation was kept since the server began."""
         self._earlier: tuple[int, Mapping[int, tuple[Turn, ...]]] = (-1, {})
+        self._best: tuple[int, int | None] = (-1, None)
 
     @classmethod
     def begin(cls, folder: Path, asked: Asked) -> Sitting:
@@ -127,6 +127,16 @@ class Sitting:
             return None
 
     @property
+    def best(self) -> int | None:
+        """The version of the prompt that is the result; None before the end."""
+        if self.status != "done":
+            return None
+        if self._best[0] != self.n_laid:
+            record = self.record
+            self._best = self.n_laid, record.best_version if record else None
+        return self._best[1]
+
+    @property
     def stars(self) -> int:
         """The owner's rating, 1 to 5; 0 without one."""
         if self._stars is None:
@@ -141,8 +151,6 @@ class Sitting:
         """Take in what happened: into the file, then into the story."""
         with self.lock:
             story = self.story  # read before the file grows, or the entry would count twice
-            if isinstance(what, Rendered):
-                self._keep(what)
             entry = Entry(time.time(), what)
             self._journal.add(entry)
             story.hear(entry)
@@ -190,6 +198,8 @@ class Sitting:
 
     def keep(self, state: State) -> None:
         """Keep the conversation after a step."""
+        # Pictures first: a server killed in between must not leave a state that tells of none.
+        self._keep(state)
         write_state(state, self.folder / STATE_FILE)
         self.n_kept += 1
 
@@ -232,14 +242,15 @@ class Sitting:
         with self.lock:
             self._story = None
 
-    def _keep(self, rendered: Rendered) -> None:
+    def _keep(self, state: State) -> None:
         """Copy pictures out of the folder being built, which is removed if the run is stopped."""
         kept = self.folder / "pictures"
         kept.mkdir(exist_ok=True)
         for built in self._built():
-            for picture in rendered.pictures:
-                if (built / picture.path).is_file():  # not if it is told of an earlier one
-                    shutil.copyfile(built / picture.path, kept / kept_name(picture))
+            for picture in state.pictures:
+                drawn, own = built / picture.path, kept / kept_name(picture)
+                if drawn.is_file() and not own.is_file():
+                    write_bytes(own, drawn.read_bytes())
             for geometry in (built / "images").glob(f"{GEOMETRY}*.png"):
                 shutil.copyfile(geometry, kept / geometry.name)
 

@@ -17,7 +17,7 @@ from agents.diff import word_diff
 from agents.roles import StopRule, load_team
 from orbweave.errors import OrbweaveError
 from orbweave.models import catalogue_entry, lineage
-from orbweave.records import Citation, Measurement, Picture, Targets
+from orbweave.records import Check, Citation, Measurement, Picture, Targets, Turn
 from ui.duration import duration
 from ui.report import Segment, marked, safe_link, structure_in_words
 from ui.studio.library import Card
@@ -25,6 +25,7 @@ from ui.studio.order import models
 from ui.studio.sitting import Sitting, kept_name
 from ui.studio.story import Item, Speech, Story
 from ui.template import environment
+from ui.verdicts import reason
 
 __all__ = [
     "SUGGESTIONS",
@@ -32,6 +33,7 @@ __all__ = [
     "Relative",
     "Row",
     "Seat",
+    "Verdict",
     "against",
     "cards",
     "macros",
@@ -73,6 +75,14 @@ class Row(NamedTuple):
     want: str
     fits: bool | None
     """None where nothing was wanted."""
+
+
+class Verdict(NamedTuple):
+    """What the facts say to one sentence of a turn."""
+
+    check: Check
+    facts: list[Citation]
+    """Those it was held against, as far as they are on the table."""
 
 
 class Relative(NamedTuple):
@@ -148,19 +158,22 @@ def _item(sitting: Sitting, story: Story, item: Item) -> str:
     if item.kind == "turn":
         speech = story.speeches[number]
         earlier = sitting.earlier.get(number, ())
-        return str(
-            template.turn(speech, _said(speech, story), _is_laid_out(number, story), earlier)
-        )
+        verdicts = _verdicts(speech.turn, story) if speech.turn else []
+        is_folded = _is_laid_out(number, story)
+        return str(template.turn(speech, _said(speech, story), is_folded, earlier, verdicts))
     if item.kind == "prompt":
         prompt = story.prompts[number]
         marks = {
             origin.phrase: (f"#turn-{origin.turn}", _origin(story, origin.turn))
             for origin in prompt.origins
         }
-        before = story.prompts.get(number - 1)
+        former = number - 1 if prompt.revises is None else prompt.revises
+        before = story.prompts.get(former)
         changes = word_diff(before.prompt, prompt.prompt) if before else ()
+        segments = marked(prompt.prompt, marks)
         judged = number in story.critiques and not sitting.is_open
-        return str(template.prompt(number, prompt, marked(prompt.prompt, marks), changes, judged))
+        is_best = number == sitting.best and len(story.prompts) > 1
+        return str(template.prompt(number, prompt, segments, former, changes, judged, is_best))
     if item.kind == "pictures":
         shown = [
             (picture, kept_name(picture), story.measurements.get(picture.path))
@@ -200,6 +213,14 @@ def _said(speech: Speech, story: Story) -> list[Segment]:
     loose = ("", "no fact given to the speaker holds it")
     marks |= dict.fromkeys(speech.turn.unsupported, loose)
     return marked(speech.turn.text.strip(), marks)
+
+
+def _verdicts(turn: Turn, story: Story) -> list[Verdict]:
+    """Return what the facts say to each sentence of a turn; none for turns that are not checked."""
+    return [
+        Verdict(check, [story.facts[i] for i in check.facts if i in story.facts])
+        for check in turn.checks
+    ]
 
 
 def _cited(speech: Speech, story: Story) -> list[Citation]:
@@ -267,6 +288,11 @@ def _initials(name: str) -> str:
     return "".join(word[0] for word in words[:2]).upper()
 
 
+def _hashed(name: str) -> str:
+    """Return what a model's reference is called in an id, where brackets and blanks may not be."""
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
 def _slug(name: str) -> str:
     """Return a name as a CSS class."""
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in _bare(name).lower())
@@ -308,9 +334,11 @@ def macros(name: str) -> Any:
     pages = environment("ui.studio", "assets")
     pages.filters |= {
         "against": against,
+        "hashed": _hashed,
         "in_words": structure_in_words,
         "initials": _initials,
         "link": safe_link,
+        "reason": reason,
         "slug": _slug,
         "spoken": _spoken,
     }

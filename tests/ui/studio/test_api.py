@@ -51,7 +51,7 @@ def studio(server: Server) -> Client:
 
 def test_the_examples_of_the_document_work(server: Server) -> None:
     examples = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text("utf-8"), re.M | re.S)
-    assert len(examples) == 5
+    assert len(examples) == 6
     names: dict[str, object] = {"URL": server.url}
     for example in examples:
         exec(compile(example, str(DOCUMENT), "exec"), names)

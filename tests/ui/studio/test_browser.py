@@ -20,6 +20,14 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WAIT_MS = 60_000
 
+JUMPS = """() => {
+  window.jumps = 0;
+  new PerformanceObserver((list) => {
+    for (const jump of list.getEntries()) if (!jump.hadRecentInput) window.jumps += jump.value;
+  }).observe({ type: "layout-shift" });
+}"""
+"""Sums up how much moved on the page without anybody's doing: cumulative layout shift."""
+
 pytestmark = [pytest.mark.timeout(300), GRADIO_WARNS]
 expect.set_options(timeout=WAIT_MS)
 
@@ -281,6 +289,34 @@ def test_what_cannot_be_designed_is_told_in_words(person):
     expect(page.locator(".ow-welcome")).to_be_visible()
 
 
+def test_a_paste_of_five_megabytes_is_told_in_words_and_the_page_goes_on(person):
+    page = person().page()
+    expect(page.locator(".ow-welcome")).to_be_visible()
+    page.fill("#concept textarea", "silk and leaf " * 360_000)
+    page.click("#begin")
+    expect(page.get_by_text(re.compile("should have at most [0-9]+ characters"))).to_be_visible()
+    page.fill("#concept textarea", CONCEPT)
+    page.click("#begin")
+    done(page)
+
+
+def test_what_the_facts_say_to_a_turn_opens_below_it_and_nothing_jumps(person, parts):
+    parts.word_s = 0.01
+    page = person().page()
+    expect(page.locator(".ow-welcome")).to_be_visible()
+    page.fill("#concept textarea", CONCEPT)
+    page.click("#begin")
+    expect(page.locator(".ow-turn[aria-busy] .ow-text").first).not_to_be_empty()
+    page.evaluate(JUMPS)
+    done(page)
+    assert page.evaluate("window.jumps") < 0.1  # what the web's own measure calls good
+    checks = page.locator(".ow-role-expert .ow-checks").first
+    expect(checks.locator("ol")).to_be_hidden()
+    checks.locator("summary").click()
+    expect(checks.locator("li").first).to_contain_text("Supported")
+    expect(checks.locator("li").first).to_contain_text(re.compile("(leaf|silk)-000"))
+
+
 def test_a_double_click_makes_one_design(person, parts):
     parts.word_s = 0.05
     one = person()
@@ -293,6 +329,24 @@ def test_a_double_click_makes_one_design(person, parts):
     expect(library.locator("#library [role=status]")).to_contain_text("1 of 1 designs")
     parts.word_s = 0.0
     done(page)
+
+
+def test_a_double_click_on_any_button_of_the_table_counts_once(person):
+    page = person().asks()
+    done(page)
+    page.locator("#edit-2 summary").click()
+    page.locator("#edit-2 textarea").fill("Prompt: One thick vein on black.")
+    page.locator("#edit-2").get_by_text("Branch off with this").dblclick()
+    expect(page.locator("#prompt-0 .ow-words").first).to_have_text("One thick vein on black.")
+    done(page)
+    expect(page.locator(".ow-family li")).to_have_count(2)
+    page.locator(".ow-stars button >> nth=3").dblclick()
+    expect(page.locator(".ow-stars")).to_have_attribute("aria-label", "Your rating: 4")
+    page.locator(".ow-say textarea").fill("wider gaps")
+    page.get_by_role("button", name="Say it", exact=True).dblclick()
+    expect(page.locator(".ow-role-human")).to_have_count(1)
+    done(page)
+    expect(page.locator(".ow-role-human")).to_have_count(1)
 
 
 def test_the_page_finds_the_studio_again_after_a_restart(browser, open_desk, parts):
@@ -324,7 +378,7 @@ def test_no_page_is_wider_than_its_window_and_axe_finds_no_serious_fault(person)
     for path in (made, itself, "/library", "/models", "/?design=none"):
         page.goto(one.server.url + path)
         page.wait_for_selector(".ow-turn, .ow-steps, .ow-models, .ow-card, .ow-fault:not([hidden])")
-        for each in page.locator(".ow-edit, .ow-revise, .ow-boards details").all()[:4]:
+        for each in page.locator(".ow-checks, .ow-edit, .ow-revise, .ow-boards details").all()[:5]:
             each.evaluate("details => { details.open = true; }")
         # A colour on its way from day to night is no fault.
         page.add_style_tag(content="* { transition: none !important; }")

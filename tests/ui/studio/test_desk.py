@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 
 import pytest
@@ -12,7 +13,7 @@ from orbweave.errors import EngineError, OutputError, UsageError
 from orbweave.files import sha256_file
 from ui.studio.desk import MAX_EACH, Desk
 from ui.studio.journal import Journal
-from ui.studio.sitting import kept_name
+from ui.studio.sitting import Sitting, kept_name
 
 from .conftest import obedient, wait_until, wish
 
@@ -136,6 +137,40 @@ def test_a_killed_server_leaves_an_interrupted_design_with_every_word(open_desk,
     assert not list(found.folder.glob(".design.*"))
     last = (found.folder / "journal.jsonl").read_text().splitlines()[-1]
     assert json.loads(last)["status"] == "interrupted"
+
+
+def test_whatever_a_server_was_killed_at_the_design_goes_on_to_the_same_end(
+    desk, tmp_path, parts, monkeypatch
+):
+    """The folder as it stood when an event came is what kill -9 at that moment would leave."""
+    usual, left = Sitting.add, {}
+
+    def add(sitting, what):
+        kind = type(what).__name__
+        if kind not in {"Moved", *left}:
+            left[kind] = tmp_path / f"killed-at-{kind}"
+            shutil.copytree(desk.data, left[kind])
+        usual(sitting, what)
+
+    monkeypatch.setattr(Sitting, "add", add)
+    whole = _ended(desk.start("ann", wish().row())).record
+    monkeypatch.setattr(Sitting, "add", usual)
+    assert left.keys() >= {
+        "FactsFound", "TurnStarted", "Spoke", "TurnEnded", "Prompted", "RenderStep", "Rendered",
+        "Critiqued", "Stopped",
+    }  # fmt: skip
+    for kind, data in left.items():
+        later = Desk(data, parts.open)
+        later.open()
+        later.work()
+        (found,) = later.sittings("ann")
+        assert found.status == "interrupted", kind
+        later.again("ann", found.id)
+        assert _ended(found).status == "done", kind
+        again = found.record
+        assert [turn.text for turn in again.turns] == [turn.text for turn in whole.turns], kind
+        assert [p.sha256 for p in again.pictures] == [p.sha256 for p in whole.pictures], kind
+        later.close()
 
 
 def test_owners_do_not_see_each_other(desk):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +16,11 @@ from safetensors.torch import load_file
 
 from agents import Knowledge
 from agents.fake import FakeEngine, hashed_words
-from agents.roles import load_team
+from agents.roles import Form, Team, load_team
 from agents.team import converse
 from imagegen.measure import measure
 from merging.recipe import PROFILES
-from orbweave.errors import ConceptError, UsageError
+from orbweave.errors import ConceptError, OrbweaveError, UsageError
 from ui.design import Workshop
 from ui.studio import mix as mix_module
 from ui.studio import mixer as module
@@ -58,6 +61,13 @@ def bench(shop_engine, painter: Painter) -> Bench:
     return Bench(shop, lambda words, seed: None)
 
 
+def terse(team: Team) -> Team:
+    """Return the team with one try and eight tokens a reply: noise need not be long."""
+    short = {"tries": 1, "max_new_tokens": 8}
+    forms = {n: f.model_copy(update=short) for n, f in dict(team).items() if isinstance(f, Form)}
+    return team.model_copy(update=forms)
+
+
 def test_the_desk_writes_mergekits_yaml():
     fields = {"first": "base", "second": "silk", "profile": "own", "mlp_middle": "0.25", "x": "y"}
     recipe = yaml.safe_load(Mix.read(fields).recipe.to_yaml())
@@ -91,6 +101,55 @@ def test_a_profile_is_drawn_as_it_merges():
 def test_what_is_not_on_offer_cannot_be_merged(wrong):
     with pytest.raises(UsageError, match="^wanted a"):
         Mix.read({"first": "base", "second": "silk"} | wrong)
+
+
+def test_any_model_on_this_machine_may_be_named_where_nobody_else_comes_in(
+    mixer, tiny_model, tmp_path, monkeypatch
+):
+    folder = str(another(tiny_model, tmp_path / "other", 1))
+    fields = {"first": "", "other_first": folder, "second": "silk"}
+    assert Mix.read(fields, takes_any=True).first == folder
+    for name in (f"slerp({folder}, silk, t=0.3)", f"{folder}+silk", "slerp(base, silk, t=0.4)"):
+        assert Mix.read(fields | {"other_first": name}, takes_any=True).first == name
+    with pytest.raises(UsageError, match="or a merge of yours, got"):
+        Mix.read(fields)
+
+    (Path(folder) / "model.safetensors").unlink()
+    empty = tmp_path / "a,b"
+    shutil.copytree(tiny_model, empty)
+    wrong = {
+        "": "wanted a model reference, got nothing",
+        folder: "wanted safetensors weights in",
+        "/nowhere": "wanted the model folder '/nowhere', found none",
+        "http://10.0.0.1/v1#m": "wanted models on disk to merge, got the server",
+        "loom": "wanted a language model, got loom",
+        "mistral-7b": "is not; fetch it first: orbweave models export mistral-7b",
+        "some/thing": "wanted a model that is on this machine, some/thing is not",
+        f"slerp({folder}, some/thing, t=0.5)": "wanted safetensors weights in",
+        str(empty): "wanted a merge as slerp",
+    }
+    for name, said in wrong.items():
+        with pytest.raises(OrbweaveError, match=re.escape(said)):
+            Mix.read(fields | {"other_first": name}, takes_any=True)
+        told = MergeRoom(mixer, takes_any=True).look(
+            "ann", Ask(known={"desk": "x"}, fields=fields | {"other_first": name})
+        )
+        assert said in html.unescape("".join(part.html for part in told.parts))
+
+
+def test_a_saved_merge_is_on_offer_to_its_owner_only(mixer, pair):
+    mix = Mix(first=pair[0], second=pair[1], profile="constant", t=0.25)
+    assert ended(mixer.ask("ann", "save", mix, name="pair")) == "done"
+    (folder,) = mixer.saved("ann")
+    assert Path(folder) == mixer.models("ann") / "pair"
+    fields = {"first": folder, "second": pair[0]}
+    room = MergeRoom(mixer)
+    assert f'<option value="{folder}">pair</option>' in room.look("ann", Ask()).parts[0].html
+    assert "pair</option>" not in room.look("eve", Ask()).parts[0].html.partition("Merges")[2]
+    task = mixer.find("ann", room.act("ann", Ask(do="compare", fields=fields)))
+    assert ended(task) == "done", task.record.why
+    with pytest.raises(UsageError, match="or a merge of yours, got"):
+        room.act("eve", Ask(do="compare", fields=fields))
 
 
 def test_the_slider_has_both_ends():
@@ -152,6 +211,7 @@ def test_a_merge_is_saved_under_a_name_of_its_own(mixer, pair):
 def test_the_slider_lets_every_merge_speak_and_draw(mixer, pair, monkeypatch):
     """Real merges in memory behind the real engine; only the pictures are checkerboards."""
     monkeypatch.setattr(module, "open_bench", lambda note: bench(module.open_merged, Painter()))
+    monkeypatch.setattr(module, "load_team", lambda name: terse(load_team(name)))
     tour = Tour(concept="a web of leaves", seed=3, step="0.5")
     task = mixer.ask("ann", "slide", Mix(first=pair[0], second=pair[1]), tour=tour)
     assert ended(task) == "done", task.record.why
@@ -159,8 +219,11 @@ def test_the_slider_lets_every_merge_speak_and_draw(mixer, pair, monkeypatch):
     assert [design.brief.seed for design in designs] == [3, 3, 3]
     models = [design.turns[0].model for design in designs]
     assert models == [f"slerp({pair[0]}, {pair[1]}, t={t})" for t in ("0", "0.5", "1")]
-    html = "".join(p.html for p in MergeRoom(mixer).look("ann", Ask(at=task.id)).parts)
-    assert html.count("<img src=") == 3
+    assert {turn.model for design in designs for turn in design.turns} == {*models}
+    assert [design.turns[0].role for design in designs] == ["expert"] * 3
+    shown = "".join(p.html for p in MergeRoom(mixer).look("ann", Ask(at=task.id)).parts)
+    assert shown.count("<img src=") == 3
+    assert shown.count("what its experts said") == 3
     picture = f"place-1/{designs[1].pictures[0].path}"
     assert task.file(picture).is_file()
     for path in ("mix.json", "place-1/design.json", "place-1/images/../design.json"):
@@ -180,9 +243,12 @@ def test_stop_stops_and_going_on_keeps_what_was_made(mixer, monkeypatch):
     task = mixer.ask("ann", "slide", Mix(first="base", second="silk"), tour=tour)
     assert mixer.ask("ann", "slide", Mix(first="base", second="silk"), tour=tour) is task
     wait_until(lambda: len(asked) == 2 and task.heard, "the second place speaks")
-    html = "".join(p.html for p in MergeRoom(mixer).look("ann", Ask(at=task.id)).parts)
-    assert task.heard[:10] in html
-    assert "<script>alert" not in html
+
+    def shown() -> str:
+        return "".join(p.html for p in MergeRoom(mixer).look("ann", Ask(at=task.id)).parts)
+
+    wait_until(lambda: task.heard and task.heard[:10] in html.unescape(shown()), "it is shown")
+    assert "<script>alert" not in shown()
     begun = time.monotonic()
     mixer.stop(task)
     assert ended(task) == "stopped"

@@ -158,8 +158,12 @@ def test_two_models_are_compared_mixed_saved_and_slid(person, sound):
     page.fill("[name=name]", "Tiny pair")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".ow-head h2")).to_contain_text("Saved as tiny-pair")
-    expect(page.locator(".ow-status")).to_contain_text("Done")
     expect(page.locator("[name=mlp_middle]")).to_have_value("0.25")
+    page.locator("[name=t]").fill("0.75")
+    expect(page.locator(".ow-status")).to_contain_text("Done")
+    page.select_option("[name=second]", label="tiny-pair")  # on offer now, and the form is kept
+    expect(page.locator("[name=t]")).to_have_value("0.75")
+    expect(page.locator(".ow-yaml")).to_contain_text("models/tiny-pair")
 
     page.fill("[name=concept]", f"a web of leaves {EVIL}")
     page.select_option("[name=step]", "0.5")

@@ -6,6 +6,8 @@ import pytest
 
 from agents.state import PromptStep
 from ui.studio.asking import act, look
+from ui.studio.library import card
+from ui.studio.sitting import kept_name
 
 from .conftest import wait_until, wish
 
@@ -33,6 +35,16 @@ def _html(desk, design, key, **asked):
     found = look(desk, "ann", {"design": design} | asked)
     assert found["fault"] == ""
     return found["parts"][key]["html"]
+
+
+def test_the_version_that_is_the_result_says_so_and_stands_first_in_the_library(desk, done):
+    best = done.record.best_version
+    assert best == done.best is not None
+    shown = [_html(desk, done.id, f"prompt-{number}") for number in (0, 1)]
+    assert ["ow-best" in html for html in shown] == [best == 0, best == 1]
+    drawn = done.story.pictures[best]
+    assert card(done).shots[0].name == kept_name(drawn[0])
+    assert card(done).title == done.story.prompts[best].title
 
 
 def test_another_model_says_a_turn_anew_though_the_team_does_not_speak_with_it(desk, done):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from agents.events import FactsFound, Prompted, Spoke, TurnEnded, TurnStarted
 from agents.roles import StopRule
 from orbweave.errors import UsageError
-from orbweave.records import Citation, ImagePrompt, Measurement, PhraseOrigin, Targets, Turn
+from orbweave.records import Check, Citation, ImagePrompt, Measurement, PhraseOrigin, Targets, Turn
+from ui.studio.bars import Bar, bars_of, plots
 from ui.studio.journal import Entry, Journal, Moved, Noted, Steered
 from ui.studio.library import Card, Search, search
 from ui.studio.pages.models import FIGURES, benchmark_tables
@@ -98,6 +100,38 @@ def test_a_turn_shows_what_was_heard_and_then_its_facts_as_chips(sitting):
     assert "javascript:" not in facts and "<script>" not in facts
 
 
+def test_a_turn_shows_what_the_facts_say_to_each_sentence(sitting):
+    sitting.add(FactsFound(("spider-silk",), (FACT,)))
+    checks = (
+        Check(sentence="Threads carry load.", verdict="supported", facts=("silk-0001", "gone")),
+        Check(sentence=EVIL, verdict="unsupported", why="in no fact: 30 %"),
+        Check(sentence="So wide.", verdict="unsupported", why="in no fact"),
+    )
+    sitting.add(_turn(0, "Threads carry load. So wide.", checks=checks, unsupported=("30 %",)))
+    html = _html(sitting, "turn-0")
+    assert "1 supported</span>" in html and "2 unsupported</span>" in html
+    assert "plausible" not in html
+    assert "in no fact: 30 %" in html
+    held = html.partition("Threads carry load.</p>")[2].partition("</li>")[0]
+    assert 'popovertarget="fact-silk-0001"' in held and "&lt;img src=x" in held
+    assert "<script>" not in html
+    sitting.add(_turn(1, "Not checked.", role="critic"))
+    assert "ow-checks" not in _html(sitting, "turn-1")
+
+
+def test_a_revision_is_compared_with_the_version_it_was_made_from(sitting):
+    for number, (words, revises) in enumerate(
+        [("thin lines", None), ("no", 0), ("thick lines", 0)]
+    ):
+        changes = ("Spacing 20 to 24 px.",) if number == 2 else ()
+        prompt = ImagePrompt(title="t", prompt=words, revises=revises, changes=changes)
+        sitting.add(Prompted(number, prompt))
+    html = _html(sitting, "prompt-2")
+    assert "What changed since version 0" in html
+    assert "<del>thin</del><ins>thick</ins>" in html
+    assert "Spacing 20 to 24 px." in html
+
+
 def test_a_phrase_of_a_prompt_leads_to_its_turn_and_a_revision_to_its_words(sitting):
     sitting.add(_turn(0, "radial threads"))
     origins = (PhraseOrigin(phrase="radial threads", turn=0),)
@@ -171,6 +205,20 @@ def test_the_library_is_searched_by_words_domain_model_date_and_stars(wanted, fo
 def test_a_date_that_is_none_is_told():
     with pytest.raises(UsageError, match="wanted a date such as 2026-11-22, got 'soon'"):
         search([], Search(since="soon"))
+
+
+def test_figures_become_bars_and_other_cells_do_not():
+    head = ["accuracy, %", "base", "silk"]
+    bars = bars_of(head, ["all", "32.9 (27 to 39)", "**60.0**"])
+    assert bars == [Bar("base", 32.9, (27.0, 39.0)), Bar("silk", 60.0)]
+    for row in (["perplexity", "41.2", "+14 %"], ["tokens", "120", "80"], ["alone", "50"]):
+        assert bars_of(head, row) == []
+    html = plots(head, [["<b>all", "25", "50"], ["perplexity", "41.2", "+14 %"]])
+    assert html.count("<svg") == 1
+    assert 'aria-label="&lt;b&gt;all: base 25 %, silk 50 %"' in html
+    short, long = (float(w) for w in re.findall(r'"ow-bar-got"[^>]* width="([\d.]+)"', html))
+    assert long == 2 * short
+    assert plots(head, []) == ""
 
 
 def test_the_models_page_takes_its_figures_from_the_documents(tmp_path):

@@ -42,11 +42,24 @@ window.orbweave = (() => {
     const open = new Map([...part.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
     const focused = part.contains(document.activeElement) && document.activeElement.dataset;
     const wanted = focused && focused.do ? `[data-do="${focused.do}"]` : null;
+    const filled = [...part.querySelectorAll("[data-keep] [name]")];
     part.innerHTML = html;
+    filled.forEach((was) => refill(part, was));
     part.querySelectorAll("details[id]").forEach((d) => {
       if (open.has(d.id)) d.open = open.get(d.id);
     });
     if (wanted) part.querySelector(wanted)?.focus();
+  }
+
+  // What somebody filled in stays when its form is sent anew.
+  function refill(part, was) {
+    const isChoice = ["radio", "checkbox"].includes(was.type);
+    const named = [...part.querySelectorAll(`[data-keep] [name="${was.name}"]`)];
+    const now = named.find((field) => !isChoice || field.value === was.value);
+    if (!now) return;
+    if (isChoice) now.checked = was.checked;
+    else if (now.tagName !== "SELECT" || [...now.options].some((o) => o.value === was.value)) now.value = was.value;
+    if (now.type === "range") now.dispatchEvent(new Event("input", { bubbles: true })); // its number is beside it
   }
 
   function lay(column, keys, parts) {

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from orbweave.errors import OrbweaveError
-from orbweave.records import DOMAINS, MAX_CONCEPT_CHARS, SCALES
+from orbweave.records import DOMAINS, SCALES
 from ui.studio import order
 from ui.studio.desk import Desk
 from ui.studio.gate import OWNER_HEADER
@@ -30,7 +30,6 @@ def build(desk: Desk) -> None:
             placeholder="What shall the team design?",
             lines=2,
             max_lines=6,
-            max_length=MAX_CONCEPT_CHARS,
             elem_id="concept",
             scale=5,
         )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from orbweave.models import lineage, list_models
+from ui.studio.bars import plots
 from ui.studio.desk import Desk
 
 __all__ = ["PATH", "TITLE", "benchmark_tables", "build"]
@@ -34,8 +35,9 @@ def build(desk: Desk) -> None:
     sections = [
         _section("Language models", HEAD, _rows("language")),
         _section("Image models", HEAD, _rows("image")),
-        *(_section(title, head, rows) for title, head, rows in benchmark_tables(FIGURES)),
     ]
+    for title, head, rows in benchmark_tables(FIGURES):
+        sections += [_section(title, head, rows), plots(head, rows)]
     gr.HTML("".join(sections), elem_id="models")
 
 
@@ -56,6 +58,11 @@ def benchmark_tables(path: Path) -> list[Figures]:
     return found
 
 
+def _marked(cell: str) -> str:
+    """Return a cell of Markdown as HTML: what stands out there does so here."""
+    return re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escape(cell))
+
+
 def _rows(kind: str) -> list[list[str]]:
     return [
         [e.name, e.description, e.licence, " ← ".join(lineage(e.name)[1:]) or "–"]
@@ -69,7 +76,7 @@ def _section(title: str, head: list[str], rows: list[list[str]]) -> str:
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "".join(f"<td>{_marked(cell)}</td>" for cell in cells)
         + "</tr>"
         for name, *cells in rows
     )
