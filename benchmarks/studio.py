@@ -43,6 +43,8 @@ from ui.environment import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 CONCEPT = "a filter membrane that combines spider silk and leaf veins"
+OTHERS = Path(__file__).with_name("concepts.jsonl")
+"""Concepts for the screen: one asked for twice would find its prompts read already."""
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 PARTS = ("start", "screen", "stop", "crowd")
@@ -239,11 +241,12 @@ def starting(tries: int) -> list[Row]:
 
 
 def on_screen(url: str, tries: int, chromium: str = CHROMIUM) -> list[Row]:
-    """Press Design in a browser and wait for words and a picture, each time as a new person."""
+    """Press Design in a browser and wait for words and a picture: new persons, other concepts."""
     from playwright.sync_api import sync_playwright
 
     words: list[float] = []
     pictures: list[float] = []
+    concepts = [json.loads(line)["concept"] for line in OTHERS.read_text("utf-8").splitlines()]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         for n in range(tries):
@@ -251,7 +254,7 @@ def on_screen(url: str, tries: int, chromium: str = CHROMIUM) -> list[Row]:
             page.set_default_timeout(PATIENCE_S * 1000)
             page.goto(url)
             page.wait_for_selector(".ow-welcome")
-            page.fill("#concept textarea", CONCEPT)
+            page.fill("#concept textarea", concepts[n % len(concepts)])
             page.evaluate(WATCH)
             page.click("#begin")
             page.wait_for_function("'picture' in window.seen")

@@ -30,6 +30,7 @@ def open_models(note: Callable[[str], None]) -> MakeRow:
     shop = workshop(note, embed)
     note("reading the facts")
     knowledge = shop.open_knowledge()
+    knowledge.experts_for("a leaf")  # loads the sentence model, and embeds the facts once
     warm: dict[str, Engine] = {}
     for model in models_of(shop.team, None):
         note(f"loading the language model {model}")
