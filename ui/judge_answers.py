@@ -119,7 +119,8 @@ def _of_interviews(path: Path, turn: str | None) -> tuple[list[Answer], list[str
 def _of_design(design: Design) -> Answer:
     """Return what a team said, and the prompt it came to."""
     models = dict.fromkeys(turn.model for turn in design.turns)
-    said = [f"{turn.speaker}: {turn.text.strip()}" for turn in design.turns]
+    named = [(turn.speaker.replace("_", " ").capitalize(), turn.text) for turn in design.turns]
+    said = [f"{speaker}: {text.strip()}" for speaker, text in named]
     final = design.prompts[-1].prompt if design.prompts else ""
     return Answer(
         model=", ".join(models),
