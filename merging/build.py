@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -328,6 +330,7 @@ def _open_parent(name: str, on_progress: Tell, within: frozenset[str]) -> Parent
 
 def _ancestors(parents: Mapping[str, Parent]) -> list[Ancestor]:
     """Return the parents as the model card names them."""
+    _hash_at_once([file for parent in parents.values() for file in _weight_files(parent)])
     return [
         Ancestor(
             name=name,
@@ -363,9 +366,39 @@ def _content_sha256(parent: Parent) -> str:
 
 def _weights_sha256(parent: Parent) -> str:
     """Return one hash of a parent's weights: the file's own where there is just one."""
-    files = [*sorted(set(parent.files.values())), *(adapter.weights for adapter in parent.adapters)]
-    hashes = [_sha256(path) for path in files]
+    hashes = [_sha256(path) for path in _weight_files(parent)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _weight_files(parent: Parent) -> list[Path]:
+    return [*sorted(set(parent.files.values())), *(adapter.weights for adapter in parent.adapters)]
+
+
+def _hash_at_once(files: Sequence[Path]) -> None:
+    """Hash files, so that the hashes of large ones are remembered; one on each core, largest first.
+
+    Beside a merge, whichever of the two is done first leaves its cores to the other.
+    """
+    waiting = sorted(set(files), key=lambda path: path.stat().st_size)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not failures:
+                _sha256(waiting.pop())
+        except IndexError:
+            pass  # nothing is left
+        except BaseException as err:  # raised again where the hashes are waited for
+            failures.append(err)
+
+    # Not a pool, whose threads would hold up the end of a process whose merge has failed.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _sha256(path: Path) -> str:

@@ -41,19 +41,21 @@ Form = Literal["mergekit", "paper"]
 """`mergekit`: sine weights on the tensors as they are. `paper`: sine weights on unit vectors,
 then the length |a|^(1-t) |b|^t. The two agree where the parents are equally long."""
 Read = Callable[[int, int], Array]
-"""Elements [start, stop) of one flattened parent, float32 or float64."""
+"""Elements [start, stop) of one flattened parent, float32 or float64. Not changed, and not looked
+at after the next call, so that a reader may use one array again and again. Their order within
+such a chunk is the reader's business, if it is that of all parents."""
 
 CHUNK = 1 << 18
 """Elements worked on at a time. Smaller ones cost more calls, during which Python's threads wait
-for each other; larger ones leave the processor's cache. The fastest of 2^15 to 2^19."""
+for each other; larger ones leave the processor's cache. The fastest of 2^15 to 2^18."""
 COLLINEAR_COS = 0.9995
 """Above this |cos| mergekit's form is a straight line (mergekit 0.1.5, slerp)."""
 PARALLEL = 1e-7
 """Below this 1 - |cos| no float32 tensor has a usable angle."""
 ZERO_NORM = 1e-8
 """A tensor this short has no direction (mergekit 0.1.5, slerp)."""
-_ROW = 512
-"""Products summed in their own dtype before float64 takes over."""
+_ROW = 1024
+"""Products summed in their own dtype, on 16 or more lanes, before float64 takes over."""
 
 
 def slerp(a: Tensor, b: Tensor, t: float, *, form: Form = "mergekit") -> Tensor:
@@ -90,16 +92,17 @@ def karcher(tensors: Sequence[Tensor], shares: Sequence[float], *, form: Form = 
 def gram(reads: Sequence[Read], n_elements: int, *, chunk: int = CHUNK) -> Array:
     """Return the inner products of all pairs of k parents, shape (k, k), float64.
 
-    Products are summed in float32 within a row of 512 and in float64 between rows: at cos 0.9997
+    Products are summed in float32 within a row of 1024 and in float64 between rows: at cos 0.9997
     the angle is right to a part in 10^5.
     """
     k = len(reads)
     total = np.zeros((k, k))
-    for start, stop in _spans(n_elements, chunk):
-        parts = [read(start, stop) for read in reads]
-        for i in range(k):
-            for j in range(i, k):
-                total[i, j] += _inner(parts[i], parts[j])
+    with np.errstate(all="ignore"):  # what overflows is infinite or not a number then
+        for start, stop in _spans(n_elements, chunk):
+            parts = [read(start, stop) for read in reads]
+            for i in range(k):
+                for j in range(i, k):
+                    total[i, j] += _inner(parts[i], parts[j])
     return total + np.triu(total, 1).T
 
 
@@ -110,6 +113,7 @@ def combine(
     write: Callable[[int, Array], None],
     *,
     chunk: int = CHUNK,
+    scratch: Array | None = None,
 ) -> None:
     """Hand `write` the weighted sum of the parents, chunk after chunk.
 
@@ -121,14 +125,18 @@ def combine(
         n_elements: Length of each flattened parent.
         write: Is given the place of a chunk's first element and the chunk, float32 or float64.
         chunk: Elements at a time.
+        scratch: Shape (2, chunk) or (2, n_elements), the dtype of the parents; written over. The
+            chunks for `write` lie in its first row then, and `write` may use both rows. Without
+            it each chunk is an array of its own.
     """
     used = [(read, weight) for read, weight in zip(reads, weights, strict=True) if weight]
     used = used or [(reads[0], 0.0)]
     for start, stop in _spans(n_elements, chunk):
+        sum_out, term_out = (None, None) if scratch is None else scratch[:, : stop - start]
         (read, weight), *others = used
-        total = read(start, stop) * weight
+        total = np.multiply(read(start, stop), weight, out=sum_out)
         for read, weight in others:  # not fused, so that w a - w a is 0 and order does not matter
-            total = total + read(start, stop) * weight
+            total = np.add(total, np.multiply(read(start, stop), weight, out=term_out), out=sum_out)
         write(start, total)
 
 
@@ -263,10 +271,10 @@ def _merged(tensors: Sequence[Tensor], weigh: Callable[[Array], Sequence[float]]
 def _inner(a: Array, b: Array) -> float:
     """Return the inner product of two vectors; infinite or not a number if it overflows."""
     whole = len(a) - len(a) % _ROW
-    # No BLAS, whose own threads would fight with ours over the cores.
-    rows = np.einsum("ij,ij->i", a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
-    with np.errstate(all="ignore"):
-        return float(rows.sum(dtype=np.float64)) + float(np.einsum("i,i->", a[whole:], b[whole:]))
+    # Rows too short for BLAS to give them threads of its own, which would fight with ours.
+    rows = np.vecdot(a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
+    total = float(rows.sum(dtype=np.float64))
+    return total + float(np.vecdot(a[whole:], b[whole:])) if whole < len(a) else total
 
 
 def _spans(n_elements: int, chunk: int) -> Iterator[tuple[int, int]]:

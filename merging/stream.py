@@ -18,16 +18,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from merging.kernel import (
-    Read,
-    combine,
-    gram,
-    karcher_weights,
-    slerp_weights,
+from merging.kernel import CHUNK, Read, combine, gram, karcher_weights, slerp_weights
+from merging.numbers import (
+    FLOATS,
+    STORED,
+    TORCH_NAMES,
+    Array,
+    largest,
+    narrow,
+    pack,
+    packed,
+    unpack,
+    widen,
 )
-from merging.numbers import FLOATS, TORCH_NAMES, Array, largest, narrow, widen
 from merging.plan import Step
-from merging.tensors import SHARD_BYTES, ShardWriter, Weights, as_stored, n_bytes
+from merging.tensors import (
+    SHARD_BYTES,
+    ShardWriter,
+    StoredWeights,
+    Weights,
+    as_stored,
+    n_bytes,
+)
 from orbweave.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
@@ -37,11 +49,23 @@ __all__ = ["Grams", "Progress", "merge_into_folder", "merge_into_memory", "weigh
 
 Grams = dict[str, Array]
 """Tensor name -> inner products of its sources, see `merging.kernel.gram`."""
+Fill = Callable[[int, Array], None]
+"""Fills an array with a parent's flattened numbers, as they are stored, from a place on."""
 Write = Callable[[str, int, Array], None]
-"""Takes a tensor's name, the place of the first element and a chunk."""
+"""Takes a tensor's name, the place of the first element and a chunk, of the tensor's dtype. The
+chunk is the writer's until it returns."""
 _KEPT = 1 << 20
-"""Tensors of up to so many elements are read once and kept between the two passes: 4 MB each."""
+"""Tensors of up to so many elements that an adapter lies over are made once and kept between the
+two passes, as they are stored: 2 or 4 MB each. Plain files are read twice: the second time from
+the system's memory, at 0.1 ns an element."""
 _STOPPED = "the merge was stopped; nothing half made was kept"
+
+
+class _Desk(threading.local):
+    """What a thread computes in, made once: fresh memory for every chunk would be slow to get."""
+
+    def __init__(self, n_parents: int) -> None:
+        self.rows = np.empty((max(2, n_parents), CHUNK), np.float32)
 
 
 class Progress(NamedTuple):
@@ -86,7 +110,7 @@ def merge_into_folder(
     """
     grams: Grams = {}
     with ShardWriter(folder, {s.name: s.info for s in steps}, shard_bytes=shard_bytes) as writer:
-        _run(steps, weights, writer.write, grams, on_progress, is_cancelled)
+        _run(steps, weights, writer.write_stored, grams, on_progress, is_cancelled)
     return grams
 
 
@@ -118,10 +142,9 @@ def merge_into_memory(
         for s in steps
     }
     stored = {name: as_stored(tensor) for name, tensor in made.items()}
-    dtypes = {s.name: s.info.dtype for s in steps}
 
     def write(name: str, start: int, chunk: Array) -> None:
-        stored[name][start : start + len(chunk)] = narrow(chunk, dtypes[name])
+        stored[name][start : start + len(chunk)] = chunk
 
     _run(steps, weights, write, {} if grams is None else grams, on_progress, is_cancelled)
     return made
@@ -139,16 +162,19 @@ def _run(
     sizes = {step.name: n_bytes(step.info) for step in steps}
     all_bytes, done_bytes, begin = sum(sizes.values()), 0, time.monotonic()
     stop = threading.Event()
+    desk = _Desk(max((len(step.sources) for step in steps), default=0))
 
     def work(step: Step) -> str:
         if not stop.is_set():
-            _merge_tensor(step, weights, write, grams, stop)
+            _merge_tensor(step, weights, write, grams, stop, desk.rows)
         return step.name
 
     # One thread each: those of BLAS, which lays adapters over weights, would fight with ours.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
-            futures = [pool.submit(work, step) for step in steps]
+            # The largest first, so that no core is left with one at the end.
+            largest_first = sorted(steps, key=lambda step: -sizes[step.name])
+            futures = [pool.submit(work, step) for step in largest_first]
             for n_done, future in enumerate(as_completed(futures), 1):
                 done_bytes += sizes[future.result()]
                 left_s = (time.monotonic() - begin) * (all_bytes / max(done_bytes, 1) - 1)
@@ -161,19 +187,30 @@ def _run(
 
 
 def _merge_tensor(
-    step: Step, weights: Mapping[str, Weights], write: Write, grams: Grams, stop: threading.Event
+    step: Step,
+    weights: Mapping[str, Weights],
+    write: Write,
+    grams: Grams,
+    stop: threading.Event,
+    rows: Array,
 ) -> None:
+    """Merge one tensor; `rows` is scratch, float32, shape (k or more, CHUNK)."""
     n_elements = math.prod(step.info.shape)
+    parents = [(weights[source.parent], source.tensor) for source in step.sources]
+    if step.info.dtype not in FLOATS:
+        whole = [parent.read(tensor, 0, n_elements) for parent, tensor in parents]
+        write(step.name, 0, _agreed(step, whole))
+        return
+
+    dtypes = {parent.tensors[tensor].dtype for parent, tensor in parents}
+    in_rows = dtypes | {step.rounded_to, step.info.dtype} in ({"BF16"}, {"F32"})
+    is_kept = step.name not in grams and n_elements <= _KEPT
     reads = [
-        _reader(weights[source.parent], source.tensor, step.rounded_to) for source in step.sources
+        _in_row(*parent, is_kept, row) if in_rows else _rounded(*parent, is_kept, step.rounded_to)
+        for parent, row in zip(parents, rows, strict=False)
     ]
 
-    if step.info.dtype not in FLOATS:
-        write(step.name, 0, _agreed(step, [read(0, n_elements) for read in reads]))
-        return
     if step.name not in grams:
-        if n_elements <= _KEPT:  # else there is one pass, in which a parent of weight 0 is not read
-            reads = [_kept(read(0, n_elements)) for read in reads]
         grams[step.name] = gram(reads, n_elements)
     _check_finite(step, grams[step.name])
     shares = weights_of(step, grams[step.name])
@@ -184,9 +221,15 @@ def _merge_tensor(
             raise Cancelled(_STOPPED)
         if may_overflow:
             _check_fits(step, chunk)
-        write(step.name, start, chunk)
+        if in_rows and step.info.dtype == "BF16":
+            write(step.name, start, pack(chunk, rows[1, : len(chunk)]))
+        else:
+            write(step.name, start, narrow(chunk, step.info.dtype))
 
-    combine(reads, shares, n_elements, write_chunk)
+    # A parent's row is done with when it has been added: the sum takes the place of the first.
+    scratch = rows[:2] if in_rows else None
+    with np.errstate(over="ignore", invalid="ignore"):  # named by _check_fits
+        combine(reads, shares, n_elements, write_chunk, scratch=scratch)
 
 
 def weights_of(step: Step, products: Array) -> Sequence[float]:
@@ -200,22 +243,49 @@ def weights_of(step: Step, products: Array) -> Sequence[float]:
     return step.shares
 
 
-def _kept(whole: Array) -> Read:
-    return lambda start, stop: whole[start:stop]
-
-
-def _reader(weights: Weights, tensor: str, rounded_to: str) -> Read:
-    """Return what reads a parent's tensor, rounded as asked for."""
-    dtype = weights.tensors[tensor].dtype
+def _in_row(weights: Weights, tensor: str, is_kept: bool, row: Array) -> Read:
+    """Return what reads a float32 or bfloat16 tensor into one row, the latter as `unpack` does."""
+    info = weights.tensors[tensor]
+    fill = _filler(weights, tensor, is_kept)
 
     def read(start: int, stop: int) -> Array:
-        stored = weights.read(tensor, start, stop)
-        if dtype not in FLOATS:
-            return stored
+        wide = row[: stop - start]
+        if info.dtype == "BF16":
+            fill(start, packed(wide))
+            unpack(wide)
+        else:
+            fill(start, wide)
+        return wide
+
+    return read
+
+
+def _rounded(weights: Weights, tensor: str, is_kept: bool, rounded_to: str) -> Read:
+    """Return what reads a tensor of any float dtype in order, rounded as asked for."""
+    dtype = weights.tensors[tensor].dtype
+    fill = _filler(weights, tensor, is_kept)
+
+    def read(start: int, stop: int) -> Array:
+        stored = np.empty(stop - start, STORED[dtype])
+        fill(start, stored)
         wide = widen(stored, dtype)
         return wide if dtype == rounded_to else widen(narrow(wide, rounded_to), rounded_to)
 
     return read
+
+
+def _filler(weights: Weights, tensor: str, is_kept: bool) -> Fill:
+    """Return what fills arrays with a parent's tensor."""
+    if isinstance(weights, StoredWeights):
+        return lambda start, out: weights.fill(tensor, start, out)
+    n_elements = math.prod(weights.tensors[tensor].shape)
+    whole = weights.read(tensor, 0, n_elements) if is_kept else None
+
+    def fill(start: int, out: Array) -> None:
+        stop = start + len(out)
+        out[:] = weights.read(tensor, start, stop) if whole is None else whole[start:stop]
+
+    return fill
 
 
 def _agreed(step: Step, buffers: Sequence[Array]) -> Array:

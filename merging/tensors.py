@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import weakref
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -56,34 +57,55 @@ class Weights(Protocol):
 
 
 class StoredWeights:
-    """Weights in safetensors files."""
+    """Weights in safetensors files, which stay open as long as this lives."""
 
     def __init__(self, tensors: Mapping[str, TensorInfo], files: Mapping[str, Path]) -> None:
+        """Open the files.
+
+        Raises:
+            ModelError: one of them cannot be opened, or its header is damaged.
+        """
         self.tensors = tensors
         self._files = files
         self._places: dict[str, int] = {}
+        self._handles: dict[Path, int] = {}
+        weakref.finalize(self, _close, self._handles)
         for path in sorted(set(files.values())):
+            try:
+                self._handles[path] = os.open(path, os.O_RDONLY)
+            except OSError as err:
+                raise ModelError(
+                    f"wanted the weights in {path}, the system said {err.strerror}"
+                ) from err
             self._places |= _places(path, tensors)
 
     def read(self, name: str, start: int, stop: int) -> Array:
-        """Return elements [start, stop) of the flattened tensor.
+        """Return elements [start, stop) of the flattened tensor; raises as `fill`."""
+        chunk = np.empty(stop - start, STORED[self.tensors[name].dtype])
+        self.fill(name, start, chunk)
+        return chunk
+
+    def fill(self, name: str, start: int, chunk: Array) -> None:
+        """Fill a contiguous array with elements of the flattened tensor, from `start` on.
 
         Raises:
             ModelError: the file cannot be read or ends too early.
         """
-        chunk = np.empty(stop - start, STORED[self.tensors[name].dtype])
         view = chunk.view(np.uint8).data
         path = self._files[name]
+        place = self._places[name] + start * chunk.itemsize
         try:
-            with path.open("rb", buffering=0) as file:
-                file.seek(self._places[name] + start * chunk.itemsize)
-                while view and (n_read := file.readinto(view)):
-                    view = view[n_read:]
+            while view and (n_read := os.preadv(self._handles[path], [view], place)):
+                view, place = view[n_read:], place + n_read
         except OSError as err:
             raise ModelError(f"wanted {name} from {path}, the system said {err.strerror}") from err
         if view:
             raise ModelError(f"wanted {name} from {path}, the file ends {len(view):,} bytes early")
-        return chunk
+
+
+def _close(handles: dict[Path, int]) -> None:
+    for handle in handles.values():
+        os.close(handle)
 
 
 class LoadedWeights:
@@ -164,10 +186,18 @@ class ShardWriter:
         Raises:
             OSError: the disk refused.
         """
+        self.write_stored(name, start, narrow(chunk, self._tensors[name].dtype))
+
+    def write_stored(self, name: str, start: int, stored: Array) -> None:
+        """Write the elements from `start` on, which are of the tensor's dtype already.
+
+        Raises:
+            OSError: the disk refused.
+        """
         file, place = self._places[name]
-        chunk = np.ascontiguousarray(narrow(chunk, self._tensors[name].dtype))
-        view = chunk.view(np.uint8).data
-        place += start * chunk.itemsize
+        stored = np.ascontiguousarray(stored)
+        view = stored.view(np.uint8).data
+        place += start * stored.itemsize
         while view:
             n_written = os.pwrite(file, view, place)
             view, place = view[n_written:], place + n_written

@@ -124,6 +124,32 @@ def test_the_size_of_the_chunks_does_not_matter():
         torch.testing.assert_close(merged, 0.3 * a + 0.8 * b)
 
 
+@pytest.mark.parametrize("weights", [(0.3, 0.8, -0.2), (0.0, 0.7, 0.1), (1.0, 0.0, 0.0), (0, 0, 0)])
+def test_the_sum_may_take_the_place_of_what_was_read(weights):
+    """Each parent read into its own row of the scratch, the sum written over the first of them."""
+    parents = np.random.default_rng(0).normal(size=(3, 1000)).astype(np.float32)
+    rows = np.empty((3, 128), np.float32)
+
+    def reader(i):
+        def read(start, stop):
+            rows[i, : stop - start] = parents[i, start:stop]
+            return rows[i, : stop - start]
+
+        return read
+
+    merged = np.empty(1000, np.float32)
+
+    def write(start, chunk):
+        merged[start : start + len(chunk)] = chunk
+        rows[:2] = np.nan  # which it may
+
+    combine([reader(i) for i in range(3)], weights, 1000, write, chunk=128, scratch=rows[:2])
+    plain = [lambda start, stop, x=x: x[start:stop] for x in parents]
+    wanted: dict[int, np.ndarray] = {}
+    combine(plain, weights, 1000, wanted.__setitem__)
+    assert np.array_equal(merged, wanted[0])
+
+
 def test_inner_products_of_near_parents_keep_their_angle():
     draw = torch.Generator().manual_seed(0)
     a = 0.02 * torch.randn(300_000, generator=draw)

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_info
 
 from merging.build import open_parents
-from merging.kernel import lerp, slerp
-from merging.plan import plan
+from merging.kernel import CHUNK, lerp, slerp
+from merging.plan import Source, Step, plan
 from merging.recipe import Input, Recipe
 from merging.stream import Grams, Progress, merge_into_folder, merge_into_memory
-from merging.tensors import LoadedWeights, open_weights
+from merging.tensors import LoadedWeights, StoredWeights, open_weights
 from orbweave.errors import Cancelled, ModelError
+from orbweave.weights import TensorInfo
 
 
 def _recipe(pair, **parameters):
@@ -56,6 +57,53 @@ def test_the_folder_holds_what_memory_holds(pair, tmp_path):
     in_memory = merge_into_memory(steps, weights)
     assert len(files) > 2 and stored.keys() == in_memory.keys()
     assert all(torch.equal(stored[name], in_memory[name]) for name in stored)
+
+
+@pytest.mark.parametrize("dtypes", [("bfloat16",) * 2, ("float32",) * 2, ("bfloat16", "float32")])
+@pytest.mark.parametrize("n_elements", [1, 2, 3, CHUNK - 1, CHUNK + 3])
+def test_every_element_is_the_rounded_sum(tmp_path, dtypes, n_elements):
+    """Whatever the order it was worked on in; against the same sum in torch, bit by bit."""
+    draw = torch.Generator().manual_seed(0)
+    names, kinds = ("a", "b"), [getattr(torch, dtype) for dtype in dtypes]
+    whole = [{"w": torch.randn(n_elements, generator=draw).to(kind)} for kind in kinds]
+    for name, tensors in zip(names, whole, strict=True):
+        save_file(tensors, tmp_path / name)
+    kind = {torch.bfloat16: "BF16", torch.float32: "F32"}
+    infos = [{"w": TensorInfo(kind[each], (n_elements,))} for each in kinds]
+    stored = {
+        name: StoredWeights(info, {"w": tmp_path / name})
+        for name, info in zip(names, infos, strict=True)
+    }
+    loaded = {name: LoadedWeights(t) for name, t in zip(names, whole, strict=True)}
+    wide = "F32" if "float32" in dtypes else "BF16"
+    out = infos[0]["w"]
+    step = Step("w", tuple(Source(n, "w") for n in names), (0.3, 0.9), "linear", out, wide)
+    a, b = (tensors["w"].float() for tensors in whole)
+    wanted = (a * 0.3 + b * 0.9).to(kinds[0])
+    for weights in (stored, loaded):
+        assert torch.equal(merge_into_memory([step], weights)["w"], wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_merged_weights_too_large_for_their_type_are_named(dtype):
+    tensors = {"w": torch.tensor([1.0, 2.0, -3e9]).to(dtype)}
+    weights = {name: LoadedWeights(tensors) for name in "ab"}
+    info = weights["a"].tensors["w"]
+    sources = tuple(Source(name, "w") for name in weights)
+    step = Step("w", sources, (1e29, 1e29), "linear", info, info.dtype)
+    with pytest.raises(ModelError, match="found merged weights too large for it"):
+        merge_into_memory([step], weights)
+    step = step._replace(shares=(1e28, 1e28))  # below the largest, though the bound is not
+    assert merge_into_memory([step], weights)["w"].isfinite().all()
+
+
+def test_merging_in_memory_leaves_the_parents_alone(pair):
+    tensors = _tensors(pair)
+    before = [{name: tensor.clone() for name, tensor in each.items()} for each in tensors]
+    loaded = {str(folder): LoadedWeights(t) for folder, t in zip(pair, tensors, strict=True)}
+    merge_into_memory(_steps(_recipe(pair, t=0.3))[0], loaded)
+    for each, old in zip(tensors, before, strict=True):
+        assert all(torch.equal(each[name], old[name]) for name in old)
 
 
 def test_a_sweep_measures_its_parents_once(pair):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -99,6 +100,23 @@ def test_a_shard_cut_off_while_it_is_read_is_told(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ModelError, match="the file ends 10 bytes early"):
         weights.read("model.norm.weight", 0, 16)
+
+
+def test_files_that_cannot_be_opened_are_told(tmp_path):
+    parent = open_parent("a", write_llama(tmp_path / "a"))
+    (tmp_path / "a" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"wanted the weights in .*, the system said No such file"):
+        open_weights(parent)
+
+
+def test_files_are_closed_with_the_weights(tmp_path):
+    parent = open_parent("a", write_llama(tmp_path / "a"))
+    weights = open_weights(parent)
+    (handle,) = weights._handles.values()
+    os.fstat(handle)
+    del weights
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(handle)
 
 
 def test_a_header_with_a_flipped_bit_is_told(tmp_path):
