@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 from platformdirs import user_data_dir
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from orbweave.errors import OrbweaveError, shown
 from orbweave.job import STATES
@@ -105,7 +105,11 @@ class Store:
 
     def upsert(self, table: sa.Table) -> Any:
         """Return an INSERT that takes `on_conflict_do_update`, in the database's dialect."""
-        return sqlite.insert(table) if self.file else postgresql.insert(table)
+        if self.file:
+            return sqlite.insert(table)
+        from sqlalchemy.dialects import postgresql  # which most never need, and takes its time
+
+        return postgresql.insert(table)
 
     def remember_folder(self, folder: Path) -> None:
         """Note a folder that holds designs, in a file beside the database that outlives it."""
