@@ -35,6 +35,8 @@ from two rows on bfloat16 is the same for every number, float32 for the multiple
 _MOST_KEPT_BYTES = 200_000_000
 """What the latest prompts may take: some 9,000 tokens of a model with 135 million parameters, 1,000
 of one with 1.7 billion. Chosen by us for as many rows as a batch has under way."""
+_MOST_ANSWERS = 256
+"""Weighed questions whose answers are kept; each is a few hundred numbers. Chosen by us."""
 
 _FILLING = -1
 """In the place of a sequence's number: a row of the batch that is nobody's."""
@@ -52,33 +54,55 @@ class KeyValues:
         """
         self._room = room
         self.adapter = adapter
-        self._layers: list[tuple[Tensor, Tensor]] = []
+        self._held: tuple[Tensor, Tensor] | None = None
+        """Keys and values, each (layers, 1, kv_heads, room, width)."""
         self.length = 0
         """Tokens held."""
 
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write new tokens behind the held ones and return all, each (kv_heads, n, width)."""
-        if layer == len(self._layers):
-            shape = (keys.shape[0], self._room, keys.shape[2])
-            self._layers.append((keys.new_empty(shape), values.new_empty(shape)))
-        end = self.length + keys.shape[1]
-        held_keys, held_values = self._layers[layer]
-        held_keys[:, self.length : end] = keys
-        held_values[:, self.length : end] = values
-        return held_keys[:, :end], held_values[:, :end]
+    def extended(self, n_new: int, n_layers: int, like: Tensor) -> Extended:
+        """Return each layer's view of the held tokens and of `n_new` behind them, to be written.
+
+        Args:
+            n_new: Tokens to come; `length` does not count them yet.
+            n_layers: Of the model.
+            like: Keys of a layer, (kv_heads, n, width), for their shape and dtype.
+        """
+        if self._held is None:
+            shape = (n_layers, 1, like.shape[0], self._room, like.shape[2])
+            self._held = like.new_empty(shape), like.new_empty(shape)
+        end = self.length + n_new
+        # All layers' views in a few calls: one by one they would take as long as the attention.
+        whole = [held.narrow(3, 0, end).unbind(0) for held in self._held]
+        new = [held.narrow(3, self.length, n_new).unbind(0) for held in self._held]
+        return Extended(whole[0], whole[1], new[0], new[1])
 
     @property
     def n_bytes(self) -> int:
         """Memory it takes."""
-        return sum(2 * keys.numel() * keys.element_size() for keys, _ in self._layers)
+        return sum(held.numel() * held.element_size() for held in self._held or ())
 
     def copy(self, room: int) -> KeyValues:
         """Return an independent copy with another room."""
         twin = KeyValues(room, self.adapter)
-        for layer, (keys, values) in enumerate(self._layers):
-            twin.extend(layer, keys[:, : self.length], values[:, : self.length])
+        if self._held is not None:
+            twin._held = self._copied(self._held[0], room), self._copied(self._held[1], room)
         twin.length = self.length
         return twin
+
+    def _copied(self, held: Tensor, room: int) -> Tensor:
+        copied = held.new_empty((*held.shape[:3], room, held.shape[4]))
+        copied[:, :, :, : self.length] = held[:, :, :, : self.length]
+        return copied
+
+
+class Extended(NamedTuple):
+    """A sequence with new tokens behind it: views of one (1, kv_heads, n, width) per layer."""
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    new_keys: Sequence[Tensor]
+    """The last of `keys`."""
+    new_values: Sequence[Tensor]
 
 
 class Reading(NamedTuple):
@@ -95,18 +119,33 @@ class Reading(NamedTuple):
 
 
 class _Batch:
-    """Several sequences in the place of a transformers cache."""
+    """Several sequences in the place of a transformers cache, for one forward."""
 
-    def __init__(self, rows: Sequence[KeyValues | None]) -> None:
-        self._rows = rows
+    def __init__(self, rows: Sequence[KeyValues | None], n_layers: int) -> None:
+        self._rows, self._n_layers = rows, n_layers
+        self._extended: list[Extended | None] = []
 
     def update(
         self, keys: Tensor, values: Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Extend each sequence by its row; a row without one is filling and stays as it is."""
-        rows = zip(self._rows, keys, values, strict=True)
-        held = [row.extend(layer_idx, k, v) if row else (k, v) for row, k, v in rows]
-        return [k for k, _ in held], [v for _, v in held]
+        if layer_idx == 0:
+            made = (keys.shape[2], self._n_layers)
+            self._extended = [
+                row.extended(*made, like) if row else None
+                for row, like in zip(self._rows, keys, strict=True)
+            ]
+        all_keys, all_values = [], []
+        for row, k, v in zip(
+            self._extended, keys[:, None].unbind(), values[:, None].unbind(), strict=True
+        ):
+            if row is not None:
+                row.new_keys[layer_idx].copy_(k)
+                row.new_values[layer_idx].copy_(v)
+                k, v = row.keys[layer_idx], row.values[layer_idx]
+            all_keys.append(k)
+            all_values.append(v)
+        return all_keys, all_values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0: positions are always given."""
@@ -127,7 +166,7 @@ def attend(
     Args:
         module: The calling layer; not used.
         query: Shape (rows, heads, n_new, width).
-        keys: One (kv_heads, n_row, width) per row.
+        keys: One (1, kv_heads, n_row, width) per row.
         values: Likewise.
         attention_mask: None; sequences are not padded.
         scaling: Factor of the logits; None is 1 / sqrt(width).
@@ -142,20 +181,31 @@ def attend(
     strange = {"softcap", "s_aux", "position_bias"} & {k for k in others if others[k] is not None}
     if strange or attention_mask is not None:
         raise NotImplementedError(f"attention with {', '.join(strange) or 'a mask'}")
-    out = torch.empty_like(query)
-    for row, (q, k, v) in enumerate(zip(query, keys, values, strict=True)):
-        groups, n_new, n_all = q.shape[0] // k.shape[0], q.shape[1], k.shape[1]
-        mask = None
-        if n_new == 1:
-            # The query heads that share a key head stand where queries of a sequence would:
-            # nothing is repeated.
-            q = q.view(k.shape[0], groups, -1)
-        else:
-            k, v = k.repeat_interleave(groups, 0), v.repeat_interleave(groups, 0)
-            mask = torch.ones(n_new, n_all, dtype=torch.bool).tril(n_all - n_new)
-        result = F.scaled_dot_product_attention(q[None], k[None], v[None], mask, scale=scaling)
-        out[row] = result.view(out.shape[1:])
-    return out.transpose(1, 2), None
+    rows, heads, n_new, width = query.shape
+    if n_new == 1:
+        # The query heads that share a key head stand where queries of a sequence would: nothing
+        # is repeated.
+        kv_heads = keys[0].shape[1]
+        grouped = query.reshape(rows, kv_heads, heads // kv_heads, width)
+        each = [
+            F.scaled_dot_product_attention(q, k, v, scale=scaling)
+            for q, k, v in zip(grouped[:, None].unbind(), keys, values, strict=True)
+        ]
+        return torch.cat(each).reshape(rows, 1, heads, width), None
+    each = [
+        F.scaled_dot_product_attention(
+            q, k, v, **_looking_back(n_new, k.shape[2]), scale=scaling, enable_gqa=True
+        )
+        for q, k, v in zip(query[:, None].unbind(), keys, values, strict=True)
+    ]
+    return torch.cat(each).transpose(1, 2), None
+
+
+def _looking_back(n_new: int, n_all: int) -> dict[str, Any]:
+    """Return how attention is told that none of the last `n_new` tokens sees a later one."""
+    if n_new == n_all:
+        return {"is_causal": True}  # the same bits as with a mask, and no mask to make
+    return {"attn_mask": torch.ones(n_new, n_all, dtype=torch.bool).tril(n_all - n_new)}
 
 
 class Decoder:
@@ -167,11 +217,13 @@ class Decoder:
         `turn` is held during each forward.
         """
         self._model = model
+        self._n_layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
         self._turn = turn
         self._overlays = Overlays(model)
         self._multiple = _ROWS_MULTIPLE.get(dtype, 1)
         self._latest: OrderedDict[tuple[str, tuple[int, ...]], Reading] = OrderedDict()
         self._latest_bytes = 0
+        self._answers: OrderedDict[Any, list[float]] = OrderedDict()
 
     def lay(self, name: str, adapters: Sequence[Adapter]) -> int:
         """Lay adapters over the model for sequences of that name; see `Overlays.add`."""
@@ -243,21 +295,40 @@ class Decoder:
     ) -> list[float]:
         """Return log p(option | prompt), summed over each option's tokens.
 
-        The prompt is read once; the options then stand behind copies of it in one batch.
+        The prompt is read once, and what all options begin with once behind a copy of it. Where
+        they part they stand behind copies in one batch. What was asked lately is not weighed
+        again: every design is held against the same question about nothing in particular.
         """
+        key = adapter, tuple(prompt), tuple(map(tuple, options))
+        if key not in self._answers:
+            self._answers[key] = self._weighed(prompt, options, adapter)
+        self._answers.move_to_end(key)
+        if len(self._answers) > _MOST_ANSWERS:
+            self._answers.popitem(last=False)
+        return list(self._answers[key])
+
+    def _weighed(
+        self, prompt: Sequence[int], options: Sequence[Sequence[int]], adapter: str
+    ) -> list[float]:
+        """Return what `score` does, computed now."""
         read = self.recall(prompt, lambda: False, adapter)
         assert read is not None
-        first = read.logits.log_softmax(0)
-        totals = [float(first[option[0]]) for option in options]
+        n_shared = _n_shared(options)
         longest = max(map(len, options))
-        if longest > 1:
-            copies = [read.sequence.copy(len(prompt) + longest) for _ in options]
+        after = read.logits[None].log_softmax(-1)  # (1 + n_shared, vocabulary)
+        sequence = read.sequence
+        if n_shared:
+            sequence = sequence.copy(len(prompt) + n_shared)
+            fed = torch.tensor(options[0][:n_shared])[None]
+            after = torch.cat([after, self._forward([sequence], fed, keep=0)[0].log_softmax(-1)])
+        totals = [_summed(after, option[: n_shared + 1]) for option in options]
+        if longest > n_shared + 1:
+            copies = [sequence.copy(len(prompt) + longest) for _ in options]
             # Filled up behind: what stands after an option's end changes nothing before it.
-            fed = torch.tensor([[*o[:-1], *[0] * (longest - len(o))] for o in options])
+            fed = torch.tensor([[*o[n_shared:-1], *[0] * (longest - len(o))] for o in options])
             logprobs = self._forward(copies, fed, keep=0).log_softmax(-1)
             for row, option in enumerate(options):
-                rest = torch.tensor(option[1:], dtype=torch.long)[:, None]
-                totals[row] += float(logprobs[row, : len(rest)].gather(1, rest).sum())
+                totals[row] += _summed(logprobs[row], option[n_shared + 1 :])
         return totals
 
     def _forward(self, rows: Sequence[KeyValues | None], tokens: Tensor, keep: int) -> Tensor:
@@ -269,7 +340,7 @@ class Decoder:
             logits: Tensor = self._model(
                 input_ids=tokens,
                 position_ids=torch.tensor(starts)[:, None] + torch.arange(n_new),
-                past_key_values=_Batch(rows),
+                past_key_values=_Batch(rows, self._n_layers),
                 use_cache=True,
                 logits_to_keep=keep,
             ).logits
@@ -277,6 +348,19 @@ class Decoder:
             if row:
                 row.length += n_new
         return logits.float()
+
+
+def _n_shared(options: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens all options begin with, the last of the shortest not counted."""
+    n_most = min(map(len, options)) - 1
+    first = options[0]
+    return next((n for n in range(n_most) if any(o[n] != first[n] for o in options)), n_most)
+
+
+def _summed(logprobs: Tensor, tokens: Sequence[int]) -> float:
+    """Return the sum of the tokens' log-probabilities, row n of (rows, vocabulary) for the nth."""
+    places = torch.tensor(tokens, dtype=torch.long)[:, None]
+    return float(logprobs[: len(places)].gather(1, places).sum())
 
 
 def _spans(rows: Sequence[KeyValues | None]) -> list[Span]:

@@ -27,6 +27,7 @@ from agents.chat import fitted
 from agents.decoder import Decoder, attend
 from agents.generation import Generation, Message, Reply
 from agents.jobs import Emit, Scoring, Speech
+from agents.products import prepare_products
 from agents.reply_text import ReplyText
 from agents.sampler import Sampler
 from agents.worker import Worker
@@ -260,6 +261,7 @@ class _Loaded:
         self.tokenizer, loaded = _load(folder, dtype)
         if weights is not None:
             put_weights(loaded, weights, model)
+        prepare_products(loaded)
         self.decoder = Decoder(loaded, loaded.dtype, turn)
         config = loaded.config
         windows = (config.max_position_embeddings, getattr(config, "sliding_window", None))

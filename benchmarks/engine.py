@@ -5,7 +5,8 @@
 Each conversation asks its own question and writes so many tokens, few end earlier. Both ways
 get the same requests; the replies are compared, for companions may not change a word. `--models`
 takes several references over one base, which the conversations use in turn: so it also shows
-what several adapters on one base cost.
+what several adapters on one base cost. Where the machine is shared, the processor's milliseconds a
+token say more than the rate.
 """
 
 from __future__ import annotations
@@ -52,13 +53,16 @@ async def measured(models: Sequence[str], n: int, n_tokens: int, repeats: int) -
     asked = [(engines[i % len(engines)], question(i, n_tokens)) for i in range(n)]
     await engines[0].generate(question(0, 4))  # what is done once is done
     rates: dict[str, list[float]] = {"in_turn": [], "together": []}
+    busy: dict[str, list[float]] = {"in_turn": [], "together": []}
     same = True
     for _ in range(repeats):
-        alone, rate = await timed(asked, at_once=False)
-        rates["in_turn"].append(rate)
-        crowd, rate = await timed(asked, at_once=True)
-        rates["together"].append(rate)
-        same = same and alone == crowd
+        replies = []
+        for kind in rates:
+            texts, rate, ms = await timed(asked, at_once=kind == "together")
+            replies.append(texts)
+            rates[kind].append(rate)
+            busy[kind].append(ms)
+        same = same and replies[0] == replies[1]
         print({kind: f"{each[-1]:.1f}" for kind, each in rates.items()}, file=sys.stderr)
     for engine in engines:
         await engine.close()
@@ -69,6 +73,7 @@ async def measured(models: Sequence[str], n: int, n_tokens: int, repeats: int) -
         "tokens_each": n_tokens,
         **medians,
         "ratio": medians["together"] / medians["in_turn"],
+        "processor_ms_per_token": {kind: statistics.median(each) for kind, each in busy.items()},
         "same_replies": same,
         "runs": rates,
     }
@@ -76,15 +81,16 @@ async def measured(models: Sequence[str], n: int, n_tokens: int, repeats: int) -
 
 async def timed(
     asked: Sequence[tuple[Engine, Generation]], *, at_once: bool
-) -> tuple[list[str], float]:
-    """Return the replies and the tokens per second."""
-    started = time.perf_counter()
+) -> tuple[list[str], float, float]:
+    """Return the replies, tokens per second, and the processor's milliseconds per token."""
+    started, worked = time.perf_counter(), time.process_time()
     if at_once:
         replies = await asyncio.gather(*(engine.generate(request) for engine, request in asked))
     else:
         replies = [await engine.generate(request) for engine, request in asked]
     seconds = time.perf_counter() - started
-    return [r.text for r in replies], sum(r.n_tokens for r in replies) / seconds
+    n_tokens, busy_ms = sum(r.n_tokens for r in replies), 1000 * (time.process_time() - worked)
+    return [r.text for r in replies], n_tokens / seconds, busy_ms / n_tokens
 
 
 def question(i: int, n_tokens: int) -> Generation:
