@@ -13,6 +13,7 @@ of a fresh program:
             the scheduler in the model's folder: from words, and from the drawing with the
             ControlNet at our strength
 
+`processor_` are seconds of all cores together: what a picture costs where others work beside it.
 `times` compares medians: from words with from words, seeded with seeded, and ours as it comes
 (seeded) with stock as it comes (from words). With `--classifier` seeded pictures of both are
 judged (`imagegen.follow`). About four minutes on two idle cores.
@@ -128,11 +129,12 @@ def _timed_ways(single: Callable[[int, bool], None]) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for name, seeded in WAYS.items():
         single(0, seeded)
-        told[name] = []
+        told[name], told[f"processor_{name}"] = [], []
         for i in range(SINGLES):
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             single(i, seeded)
             told[name].append(time.perf_counter() - began)
+            told[f"processor_{name}"].append(time.process_time() - busy)
     return told
 
 

@@ -2,6 +2,9 @@
 
 Every picture has a generator of its own on the CPU and is drawn alone, so that picture 3 of 4
 can be made again without the others: in a batch the last bits depend on the neighbours.
+
+Where a picture is held to its drawing, most of the work would be to ask again what has hardly
+changed from one step to the next. That is carried over, see `imagegen.carried`.
 """
 
 from __future__ import annotations
@@ -9,15 +12,16 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from imagegen.carried import carrying, renewal
 from imagegen.detail import restored
 from imagegen.inpainting import Mask, Outside, joined
-from imagegen.latent_space import given_back, unpacked
+from imagegen.latent_space import encoded_once, given_back, unpacked
 from imagegen.loading import LOOM, Loaded
 from imagegen.prompt_embedding import prompt_input
 from imagegen.prompt_window import without_known_notices
@@ -30,6 +34,10 @@ from orbweave.records import RenderRequest
 __all__ = ["Drawn", "OnPreview", "OnStep", "Watch", "draw", "stop_if"]
 
 logger = logging.getLogger(__name__)
+
+ALONE_PX = 256 * 256
+"""Pixels up to which a picture that carries over is computed by one thread: its products are so
+small that a second core mostly waits for the next one, and it waits by spinning."""
 
 OnStep = Callable[[int, int], None]
 """Is told how many denoising steps of all pictures are done, and how many there are."""
@@ -51,8 +59,10 @@ class Drawn(NamedTuple):
     pixels: list[Pixels]
     seconds: list[float]
     lost_words: tuple[str, ...]
-    is_detailed: bool
-    """Whether detail that the autoencoder loses was put back, see `imagegen.detail`."""
+    is_held: bool
+    """Whether they follow a drawing line by line: then detail that the autoencoder loses was put
+    back, see `imagegen.detail`, and most steps were carried over, see
+    `imagegen.carried`."""
 
 
 def stop_if(cancelled: Callable[[], bool]) -> None:
@@ -93,39 +103,58 @@ def draw(
     _check(loaded, pipe, request, start)
     sampler = sampler_config(request.scheduler, loaded.scheduler)
     loaded.place(pipe)
-    with without_known_notices(type(pipe).__module__):
-        words = prompt_input(pipe, loaded.family, prompt, request.negative_prompt, request.guidance)
-    options = words.options | _call_options(loaded, pipe, request, start, mask)
-    seen = None
-    if start is not None and _holds_drawing(loaded, request):
-        seen = given_back(pipe, start)
-    drawn = Drawn([], [], words.lost_words, seen is not None)
-    for seed in request.seeds:
-        stop_if(watch.cancelled)
-        began = time.perf_counter()
-        outside = None
-        if start is not None and mask is not None and "mask_image" not in options:
-            outside = Outside(pipe, start, mask, seed)
-        done = len(drawn.pixels), len(request.seeds)
-        options["callback_on_step_end"] = _after_step(loaded, request, watch, done, outside)
-        with wrapping(pipe) if request.tile else nullcontext():
-            pixels = _one(pipe, sampler, seed, options)
-        if start is not None and seen is not None:
-            pixels = restored(pixels, start, seen)
-        if start is not None and mask is not None:
-            pixels = joined(pixels, start, mask)
-        drawn.pixels.append(pixels)
-        drawn.seconds.append(time.perf_counter() - began)
+    is_held = start is not None and _holds_drawing(loaded, request)
+    is_small = is_held and request.width * request.height <= ALONE_PX
+    with (
+        _in_one_thread() if is_small else nullcontext(),
+        wrapping(pipe) if request.tile else nullcontext(),
+        encoded_once(pipe) if start is not None else nullcontext(),
+    ):
+        with without_known_notices(type(pipe).__module__):
+            words = prompt_input(
+                pipe, loaded.family, prompt, request.negative_prompt, request.guidance
+            )
+        options = words.options | _call_options(loaded, pipe, request, start, mask)
+        drawn = Drawn([], [], words.lost_words, is_held)
+        seen = given_back(pipe, start) if start is not None and is_held else None
+        for seed in request.seeds:
+            stop_if(watch.cancelled)
+            began = time.perf_counter()
+            outside = None
+            if start is not None and mask is not None and "mask_image" not in options:
+                outside = Outside(pipe, start, mask, seed)
+            done = len(drawn.pixels), len(request.seeds)
+            options["callback_on_step_end"] = _after_step(loaded, request, watch, done, outside)
+            with carrying(pipe, renewal(request.guidance)) if is_held else nullcontext():
+                pixels = _one(pipe, sampler, seed, options)
+            if start is not None and seen is not None:
+                pixels = restored(pixels, start, seen)
+            if start is not None and mask is not None:
+                pixels = joined(pixels, start, mask)
+            drawn.pixels.append(pixels)
+            drawn.seconds.append(time.perf_counter() - began)
     return drawn
 
 
 def _holds_drawing(loaded: Loaded, request: RenderRequest) -> bool:
-    """Whether a picture follows a drawn structure line by line, so that its detail belongs there.
+    """Whether a picture follows a drawn structure line by line.
 
-    Only the embedded model's autoencoder is so small, and its ControlNet was made for drawings.
+    Then the drawing's detail belongs there, and little changes between two steps. Only the
+    embedded model's autoencoder is so small, and its ControlNet was made for drawings.
     """
     is_held = loaded.is_controlled and request.control is None and request.control_scale > 0
     return loaded.model == LOOM and request.structure is not None and is_held
+
+
+@contextmanager
+def _in_one_thread() -> Iterator[None]:
+    """Compute without helpers in this thread; other threads keep theirs."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.get_num_threads()  # or torch would set its own number at this thread's first product
+    with threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 def _check(loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | None) -> None:

@@ -5,6 +5,8 @@ Transformers such as FLUX keep latents packed, four latent pixels in one token.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from imagegen.start import Pixels
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Preview", "encoded", "given_back", "masked", "packed", "unpacked"]
+__all__ = ["Preview", "encoded", "encoded_once", "given_back", "masked", "packed", "unpacked"]
 
 PATCH_PX = 16
 """Side of the colour patches from which a preview learns what latents look like."""
@@ -34,7 +36,8 @@ def encoded(pipe: Any, pixels: Pixels) -> Tensor:
     if upcasts:
         vae.to(dtype=torch.float32)
     picture = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
-    picture = (picture.float() / 127.5 - 1).to(pipe._execution_device, vae.dtype)
+    # In the order of diffusers' own arithmetic, so that `encoded_once` knows the picture again.
+    picture = (picture.float() / 255 * 2 - 1).to(pipe._execution_device, vae.dtype)
     try:
         found = vae.encode(picture)
     finally:
@@ -44,6 +47,32 @@ def encoded(pipe: Any, pixels: Pixels) -> Tensor:
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     latents: Tensor = (mean - shift) * vae.config.scaling_factor
     return latents
+
+
+@contextmanager
+def encoded_once(pipe: Any) -> Iterator[None]:
+    """Let a pipeline's autoencoder encode equal pictures once; noise is drawn on them anew."""
+    import torch
+
+    vae, known = pipe.vae, list[tuple[Any, Any]]()
+    encode, hooked = vae.encode, vae.__dict__.get("encode")
+
+    def remembered(picture: Any, **options: Any) -> Any:
+        for before, latents in known:
+            if not options and before.dtype == picture.dtype and torch.equal(before, picture):
+                return latents
+        latents = encode(picture, **options)
+        if not options:
+            known.append((picture, latents))
+        return latents
+
+    vae.encode = remembered
+    try:
+        yield
+    finally:
+        del vae.encode
+        if hooked is not None:
+            vae.encode = hooked
 
 
 def given_back(pipe: Any, pixels: Pixels) -> NDArray[np.float32]:

@@ -125,10 +125,25 @@ def load_model(
     for each in (pipe, from_picture):
         if each is not None:
             each.set_progress_bar_config(disable=True)
+            if family.tiles:
+                _lay_channels_last(each)
     where = placement(n_bytes, free_bytes())
     logger.info("loaded the image model %s in %s on %s, %s", model, dtype, device(), where)
     scheduler = dict(pipe.scheduler.config)
     return Loaded(model, control, pipe, from_picture, family, scheduler, sha256, where)
+
+
+def _lay_channels_last(pipe: Any) -> None:
+    """Store the weights of convolutions as they are used; saves a tenth to a quarter of the time.
+
+    Only for families made of plane convolutions: torch refuses the layout to those over time.
+    """
+    import torch
+
+    for part in pipe.components.values():
+        if isinstance(part, torch.nn.Module):
+            lay: Any = part.to  # whose stubs lack the argument
+            lay(memory_format=torch.channels_last)
 
 
 def _from_folder(folder: Path, dtype: str) -> Any:

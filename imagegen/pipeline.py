@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from imagegen.assembly import WEIGHTS
+from imagegen.carried import renewal
 from imagegen.device import Dtype, environment, number_type
 from imagegen.drawing import Drawn, OnPreview, OnStep, Watch, draw, stop_if
 from imagegen.inpainting import Mask, read_mask
@@ -116,7 +117,7 @@ class Renderer:
             write_bytes(save_seed_picture, encode_png(start.pixels, None), force=force)
         note = PngNote(
             request=request,
-            geometry=_geometry(start, mask, drawn),
+            geometry=_geometry(request, start, mask, drawn),
             strength=None if start.pixels is None else request.strength,
             model_hash=loaded.sha256,
             adapters=tuple(
@@ -189,11 +190,12 @@ def _mask_of(mask: Path | None, start: Start, request: RenderRequest) -> Mask | 
     return read_mask(mask, request.width, request.height)
 
 
-def _geometry(start: Start, mask: Path | None, drawn: Drawn) -> str:
+def _geometry(request: RenderRequest, start: Start, mask: Path | None, drawn: Drawn) -> str:
     """What the pictures started from, for the record."""
     told = [start.geometry]
-    if drawn.is_detailed:
+    if drawn.is_held:
         told.append("fine detail from the drawing")
+        told.append(f"denoiser asked in full every {renewal(request.guidance)} time steps")
     if mask is not None:
         told.append(f"redrawn inside mask {mask.name}, sha256 {sha256_file(mask)}")
     return "; ".join(told)

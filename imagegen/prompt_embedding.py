@@ -1,10 +1,10 @@
-"""How a prompt reaches a model: as words, or, if it is long or weighted, as token states.
+"""How a prompt reaches a model: as token states, or as words where it reads no others.
 
-A prompt longer than the encoder's window is cut between words, every chunk is encoded by the
-pipeline itself and the states are joined, as AUTOMATIC1111's web UI does. A word of weight w
-has its state moved away from the state of an empty prompt, s = e + w (s - e), as ComfyUI does:
-A1111's own rule, which restores the mean of all states, divides by about zero for encoders
-whose states are centred, MiniLM for one.
+States are made once for all pictures of a request. A prompt longer than the encoder's window is
+cut between words, every chunk is encoded by the pipeline itself and the states are joined, as
+AUTOMATIC1111's web UI does. A word of weight w has its state moved away from the state of an
+empty prompt, s = e + w (s - e), as ComfyUI does: A1111's own rule, which restores the mean of all
+states, divides by about zero for encoders whose states are centred, MiniLM for one.
 """
 
 from __future__ import annotations
@@ -87,9 +87,6 @@ def _chunked(
 
     wanted, unwanted = read_weights(prompt), read_weights(negative_prompt)
     chunks, against = _chunks(tokenizer, wanted), _chunks(tokenizer, unwanted)
-    if wanted.is_plain and unwanted.is_plain and len(chunks) == len(against) == 1:
-        options: dict[str, Any] = {"prompt": [chunks[0].text]}
-        return options | ({"negative_prompt": [against[0].text]} if negative_prompt else {})
     # Both sides are read by one denoiser in one batch, so the shorter one is filled up.
     empty = _Chunk("", ())
     n = max(len(chunks), len(against))
@@ -102,7 +99,7 @@ def _chunked(
             _encoded(pipe, tokenizer, chunk, other if negative_prompt else None, guided)
             for chunk, other in pairs
         ]
-    options = {"prompt_embeds": torch.cat([part[0] for part in parts], dim=1)}
+    options: dict[str, Any] = {"prompt_embeds": torch.cat([part[0] for part in parts], dim=1)}
     if guided:
         options["negative_prompt_embeds"] = torch.cat([part[1] for part in parts], dim=1)
     if len(parts[0]) == 4:  # SDXL's pooled states, of the whole prompt: the first chunk's speak

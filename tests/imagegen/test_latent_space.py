@@ -63,3 +63,22 @@ def test_a_mask_covers_every_latent_it_touches() -> None:
     mask = np.zeros((16, 16), np.float32)
     mask[7, 8] = 1
     assert masked(mask, torch.zeros(1, 4, 2, 2))[0, 0].tolist() == [[0, 1], [0, 0]]
+
+
+def test_equal_pictures_are_encoded_once_and_others_anew() -> None:
+    import torch
+
+    from imagegen.latent_space import encoded, encoded_once
+
+    coder = MixingCoder(torch.eye(5, 3))
+    pipe = SimpleNamespace(vae=coder, _execution_device="cpu")
+    asked: list[Any] = []
+    own = coder.encode
+    coder.encode = lambda picture: asked.append(picture) or own(picture)  # type: ignore[func-returns-value]
+    black, grey = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 90, np.uint8)
+    with encoded_once(pipe):
+        first, other, again = (encoded(pipe, pixels) for pixels in (black, grey, black.copy()))
+    assert len(asked) == 2
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    encoded(pipe, black)
+    assert len(asked) == 3

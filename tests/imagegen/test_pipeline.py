@@ -166,7 +166,8 @@ def test_a_structure_is_drawn_square_and_its_middle_kept(
     assert np.array_equal(bare, bars(STRUCTURE, 96)[16:80])
     note = read_note(Path(made[0].path))
     assert note.geometry == (
-        "structure seed: bars, white on black, seed 5; fine detail from the drawing"
+        "structure seed: bars, white on black, seed 5; fine detail from the drawing; "
+        "denoiser asked in full every 120 time steps"
     )
     assert note.strength == 0.6
 
