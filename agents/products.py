@@ -17,12 +17,12 @@ __all__ = ["prepare_products"]
 def prepare_products(model: nn.Module) -> None:
     """Replace the bfloat16 linear layers of a model by prepared ones; others stay as they are.
 
-    Nothing is replaced where oneDNN has no bfloat16 for the processor. The model must be on the
-    CPU; afterwards it can no longer be trained or saved. An output layer that is tied to the
-    embedding becomes a copy: one more embedding in memory.
+    Nothing is replaced where oneDNN has no bfloat16 for the processor, or torch not these
+    operators, which are its compiler's own. The model must be on the CPU; afterwards it can no
+    longer be trained or saved. An output layer that is tied to the embedding becomes a copy: one
+    more embedding in memory.
     """
-    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if not (known and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not _can_prepare():
         return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
@@ -32,6 +32,14 @@ def prepare_products(model: nn.Module) -> None:
         if parameter.layout == torch.strided:
             # One tensor that lies in the mapped file would keep all of it in memory.
             parameter.data = parameter.data.clone()
+
+
+def _can_prepare() -> bool:
+    wanted = ("_is_mkldnn_bf16_supported", "_reorder_linear_weight", "_linear_pointwise")
+    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (known and all(hasattr(torch.ops.mkldnn, name) for name in wanted)):
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Prepared(nn.Linear):
