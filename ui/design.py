@@ -313,7 +313,10 @@ class _Run:
 
     def _name(self, version: int) -> str:
         """Return a name for a version's pictures that none of an earlier try has."""
-        taken = {picture.path for picture in self.state.pictures} if self.state else set()
+        if self.state is not None:
+            taken = {picture.path for picture in self.state.pictures}
+        else:  # somebody else keeps the state, and has put back what it tells of
+            taken = {f"images/{path.name}" for path in (self.folder / "images").glob("*.png")}
         name, count = f"v{version}", 1
         while any(path.startswith(f"images/{name}-seed-") for path in taken):
             count += 1
@@ -342,7 +345,11 @@ class _Run:
         request = replace(order.settings, strength=strength).request(
             prompt.prompt, prompt.negative_prompt, prompt.structure, seeds
         )
-        images = self.folder / "images"
+        images, name = self.folder / "images", self._name(version)
+        geometry = images / f"seed-structure-{version}.png"
+        # An earlier try may have been changed or cut off before anything told of what it drew.
+        for stray in (geometry, *images.glob(f"{name}-seed-*.png")):
+            stray.unlink(missing_ok=True)
         if not self.drawn:
             self.workshop.note(f"loading the image model {order.settings.model}")
         on_step = self._step_teller()
@@ -351,10 +358,10 @@ class _Run:
                 lambda cancelled: self.workshop.renderer.render(
                     request,
                     images,
-                    name=f"{self._name(version)}-seed-{{seed}}",
+                    name=f"{name}-seed-{{seed}}",
                     on_step=on_step,
                     cancelled=cancelled,
-                    save_seed_picture=images / f"seed-structure-{version}.png",
+                    save_seed_picture=geometry,
                 )
             )
         self.drawn += len(drawn)

@@ -10,7 +10,7 @@ import pytest
 
 from imagegen.png import PngNote, encode_png
 from orbweave.errors import Cancelled
-from orbweave.files import sha256_file
+from orbweave.files import check_output, sha256_file
 from orbweave.records import (
     Brief,
     Check,
@@ -60,6 +60,7 @@ class CheckerboardRenderer:
                 on_step(index + 1, len(request.seeds))
             alone = request.model_copy(update={"seeds": (seed,)})
             path = folder / f"{name.format(seed=seed, index=index)}.png"
+            check_output(path, force=False)
             path.write_bytes(
                 encode_png(_squares(8 + seed % 8), PngNote(request=alone, geometry=""))
             )
@@ -67,6 +68,7 @@ class CheckerboardRenderer:
                 Picture(path=str(path), sha256=sha256_file(path), seed=seed, request=alone)
             )
         if save_seed_picture is not None and request.structure is not None:
+            check_output(save_seed_picture, force=False)
             save_seed_picture.write_bytes(encode_png(_squares(4), None))
         return pictures
 

@@ -118,6 +118,19 @@ def test_a_design_broken_off_goes_on_to_the_one_it_would_have_been(shop, tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "whole"]
 
 
+def test_a_picture_that_nothing_tells_of_is_not_in_the_way(shop, tmp_path):
+    shop(_answer)
+    assert run([*ARGUMENTS, "whole"]) == 0
+    shop(_failing_at(1))
+    assert run([*ARGUMENTS, "d"]) == 1
+    images = tmp_path / "d.unfinished" / "images"
+    assert [path.name for path in images.iterdir()] == ["v0-seed-7.png"]
+    (images / "v1-seed-7.png").write_bytes(b"drawn, and killed before it was noted")
+    shop(_answer)
+    assert run(["design", "--resume", "d.unfinished", "--quiet"]) == 0
+    assert _said(tmp_path / "d") == _said(tmp_path / "whole")
+
+
 def test_its_timings_are_of_all_runs(shop, tmp_path):
     shop(_failing_at(1))
     assert run([*ARGUMENTS, "d"]) == 1

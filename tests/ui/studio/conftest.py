@@ -23,7 +23,7 @@ from agents.knowledge import Fact
 from imagegen.measure import measure
 from imagegen.png import PngNote, encode_png
 from orbweave.errors import Cancelled
-from orbweave.files import sha256_file
+from orbweave.files import check_output, sha256_file
 from orbweave.records import Picture, RenderRequest
 from ui.design import Workshop
 from ui.maker import Maker
@@ -110,11 +110,13 @@ class Painter:
         for seed in request.seeds:
             alone = request.model_copy(update={"seeds": (seed,)})
             path = folder / f"{name.format(seed=seed)}.png"
+            check_output(path, force=False)
             path.write_bytes(encode_png(squares(8 + seed % 8), PngNote(request=alone, geometry="")))
             pictures.append(
                 Picture(path=str(path), sha256=sha256_file(path), seed=seed, request=alone)
             )
         if save_seed_picture is not None and request.structure is not None:
+            check_output(save_seed_picture, force=False)
             save_seed_picture.write_bytes(encode_png(squares(4), None))
         return pictures
 

@@ -71,6 +71,15 @@ def test_an_earlier_text_of_a_turn_is_shown_and_comes_back(desk, done):
     assert WORDS in edited.text
 
 
+@pytest.mark.parametrize("branches", [True, False])
+def test_what_was_drawn_for_a_turn_that_changed_is_drawn_anew(desk, branches):
+    before = _ended(desk.start("ann", wish(structure="auto").row()))
+    after, _ = _act(desk, before.id, "edit", turn=0, text=WORDS, branches=branches)
+    (geometry,) = after.target.glob("images/seed-structure-*.png")
+    assert geometry.name == "seed-structure-0.png"
+    assert all((after.target / picture.path).is_file() for picture in after.record.pictures)
+
+
 def test_an_earlier_version_is_revised_in_a_branch(desk, done):
     assert 'data-do="revise"' in _html(desk, done.id, "prompt-0")
     branch, _ = _act(desk, done.id, "revise", value=0, text="wider gaps, please")
