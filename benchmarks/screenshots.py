@@ -50,8 +50,9 @@ NEEDS = {
 }
 """What must be made before something else, or before a picture."""
 SEEN = """() => [...document.images].every((image) => {
-  const { top, bottom, height } = image.getBoundingClientRect();
-  return !height || bottom < 0 || top > innerHeight || (image.complete && image.naturalWidth);
+  const { top, bottom, left, right, height } = image.getBoundingClientRect();
+  const isOut = bottom < 0 || top > innerHeight || right < 0 || left > innerWidth;
+  return !height || isOut || (image.complete && image.naturalWidth);
 })"""
 """Whether every image in the window is there."""
 
