@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from follow import PROMPTS, cases  # beside this script
+from classifier import share_of  # beside this script
+from follow import PROMPTS, cases  # likewise
 
 from agents.embedding import MiniLM
 from imagegen.captions import random_caption
 from imagegen.choose import Embed, choose_structure
 from imagegen.scene import random_structure
 from orbweave.records import Structure
-from orbweave.statistics import wilson
 
 LABELS = Path(__file__).with_name("choose.jsonl")
 ITEMS = Path(__file__).parent.parent / "training" / "items"
@@ -85,12 +85,12 @@ def figures(prompts: Sequence[Prompt], embed: Embed) -> dict[str, Any]:
     read = [frozenset(motif.family for motif in structure.motifs) for structure in chosen]
     pairs = list(zip(prompts, read, strict=True))
     told = {
-        "one motif right": _share([r == p.families for p, r in pairs if len(p.families) == 1]),
-        "one motif and a second read": _share(
+        "one motif right": share_of([r == p.families for p, r in pairs if len(p.families) == 1]),
+        "one motif and a second read": share_of(
             [len(r) == 2 for p, r in pairs if len(p.families) == 1]
         ),
-        "two motifs right": _share([r == p.families for p, r in pairs if len(p.families) == 2]),
-        "fitting": _share([r <= p.families for p, r in pairs]),
+        "two motifs right": share_of([r == p.families for p, r in pairs if len(p.families) == 2]),
+        "fitting": share_of([r <= p.families for p, r in pairs]),
     }
     met = [
         (p.structure.combine, [m.family for m in p.structure.motifs])
@@ -99,16 +99,8 @@ def figures(prompts: Sequence[Prompt], embed: Embed) -> dict[str, Any]:
         if p.structure is not None and len(r) == 2 and r == p.families
     ]
     if met:
-        told["of these drawn in the order and the manner of the words"] = _share(met)
+        told["of these drawn in the order and the manner of the words"] = share_of(met)
     return {name: share for name, share in told.items() if share is not None}
-
-
-def _share(held: Sequence[bool]) -> dict[str, Any] | None:
-    if not held:
-        return None
-    interval = [round(bound, 3) for bound in wilson(sum(held), len(held))]
-    share = round(sum(held) / len(held), 3)
-    return {"right": sum(held), "of": len(held), "share": share, "interval": interval}
 
 
 def main() -> None:

@@ -90,12 +90,12 @@ def accuracy(structures: Sequence[Structure], found: Sequence[Verdict]) -> dict[
             best = max(found[i].families, key=lambda name: found[i].families[name])
             mistakes[f"{family} as {best}"] += 1
     return {
-        "motif of one": _share([names[i].motif for i in single]),
-        "both of two": _share([names[i].motif for i in double]),
-        "material": _share([n.material for n in names]),
-        "ground": _share([n.ground for n in names]),
-        "look": _share([n.look for n in names]),
-        "look of one material": _share(
+        "motif of one": share_of([names[i].motif for i in single]),
+        "both of two": share_of([names[i].motif for i in double]),
+        "material": share_of([n.material for n in names]),
+        "ground": share_of([n.ground for n in names]),
+        "look": share_of([n.look for n in names]),
+        "look of one material": share_of(
             [n.look for n, a in zip(names, asked, strict=True) if len(a.materials) == 1]
         ),
         "by family": {name: f"{sum(held)}/{len(held)}" for name, held in by_family.items() if held},
@@ -153,7 +153,8 @@ def _replaced(structure: Structure, rng: np.random.Generator) -> Structure:
     return structure.model_copy(update={"motifs": motifs})
 
 
-def _share(held: Sequence[bool]) -> dict[str, Any] | None:
+def share_of(held: Sequence[bool]) -> dict[str, Any] | None:
+    """Return how many hold, their share and its interval; None of none."""
     if not held:
         return None
     interval = [round(bound, 3) for bound in wilson(sum(held), len(held))]
