@@ -33,6 +33,7 @@ from agents.sampler import Sampler
 from agents.worker import Worker
 from merging.adapter import Adapter
 from orbweave.errors import EngineError, ModelError, shown
+from orbweave.processor import multiplies_bfloat16
 from orbweave.product_caches import cap_product_caches
 from orbweave.weights import put_weights
 
@@ -78,7 +79,7 @@ class TransformersEngine:
             ModelError: the folder cannot be loaded, or holds no chat model of a known build, or
                 an adapter or the weights do not fit it.
         """
-        dtype = dtype or ("bfloat16" if _multiplies_bfloat16() else "float32")
+        dtype = dtype or ("bfloat16" if multiplies_bfloat16() else "float32")
         loaded = _Loaded(folder, model, dtype, turn or threading.Lock(), weights)
         _log.info("%s runs in %s on the CPU", model, dtype)
         self._begin(model, loaded, adapters)
@@ -312,12 +313,6 @@ def _takes_system(tokenizer: Any) -> bool:
         return mark in tokenizer.apply_chat_template(chat, tokenize=False)
     except TemplateError:
         return False
-
-
-def _multiplies_bfloat16() -> bool:
-    """Return whether this processor has instructions for bfloat16 products."""
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, Any]:

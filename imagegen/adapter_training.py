@@ -25,7 +25,7 @@ from torch import Tensor
 
 from imagegen.adapter_recipe import AdapterRecipe, CaptionedPicture, captioned_pictures
 from imagegen.checkpoint import load_checkpoint, save_checkpoint
-from imagegen.device import device, environment, number_type
+from imagegen.device import environment, mixed_precision
 from imagegen.latent_space import encoded
 from imagegen.loading import Loaded, load_model
 from imagegen.lora import TRIGGER_KEY, USUAL_NAME
@@ -272,7 +272,7 @@ def _loss(
     target = _target(schedule, x, noise, t)
     states = torch.cat([word.states for word in words])
     options = _conditions(words, recipe.size_px)
-    with torch.autocast(device(), getattr(torch, number_type()), enabled=_halves()):
+    with mixed_precision():
         if n_kept:
             pipe.unet.disable_adapters()
             with torch.no_grad():
@@ -284,10 +284,6 @@ def _loss(
             target = torch.cat([old.float(), target[n_kept:]])
         answer = pipe.unet(noisy, t, states, added_cond_kwargs=options).sample
     return F.mse_loss(answer.float(), target)
-
-
-def _halves() -> bool:
-    return number_type() != "float32"
 
 
 def _target(schedule: Any, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from imagegen.device import mixed_precision
 from imagegen.loop import fit
 from imagegen.samples import picture_stream
 
@@ -91,7 +92,7 @@ def train(out: Path, steps: int, batch: int, extent: int, lr: float, seed: int) 
 
         def loss() -> tuple[Tensor, dict[str, float]]:
             x = next(pictures).to(memory_format=torch.channels_last)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision():
                 latent = vae.encode(x).latent_dist
                 y = vae.decode(latent.sample()).sample
             mean, var, logvar = latent.mean.float(), latent.var.float(), latent.logvar.float()

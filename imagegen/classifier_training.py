@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from imagegen.assembly import WEIGHTS
 from imagegen.checkpoint import load_average
 from imagegen.classifier import Classifier, ClassifierConfig, Network, save_classifier
+from imagegen.device import mixed_precision, number_type
 from imagegen.distortion import distorted
 from imagegen.loop import fit
 from imagegen.scene import lit_picture, random_structure, seed_picture
@@ -91,11 +92,12 @@ def load_autoencoder(weights: Path = WEIGHTS) -> Autoencoder:
     build: Any = AutoencoderKL.from_config  # diffusers has no types
     vae = build(AutoencoderKL.load_config(weights / "vae.json"))
     vae.load_state_dict(load_file(weights / "vae.safetensors"))
-    vae = vae.to(torch.bfloat16, memory_format=torch.channels_last).eval()
+    dtype = getattr(torch, number_type())
+    vae = vae.to(dtype, memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def through(pixels: Pixels) -> Pixels:
-        x = torch.tensor(pixels).permute(2, 0, 1)[None].to(torch.bfloat16) / 127.5 - 1
+        x = torch.tensor(pixels).permute(2, 0, 1)[None].to(dtype) / 127.5 - 1
         y = vae.decode(vae.encode(x).latent_dist.mean).sample[0].float()
         out: Pixels = ((y.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
         return out
@@ -198,7 +200,7 @@ def train(
         def loss() -> tuple[Tensor, dict[str, float]]:
             pictures, right = pool.batch()
             x = distorted(pictures, generator) * 2 - 1
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed_precision():
                 logits = network(x.contiguous(memory_format=torch.channels_last))
             found = logits[0].argmax(1, keepdim=True)
             hits = right[:, : len(config.families)].gather(1, found).mean().item()

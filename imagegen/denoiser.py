@@ -31,6 +31,7 @@ from transformers import AutoTokenizer, BertModel
 
 from imagegen.captions import random_caption
 from imagegen.checkpoint import load_average
+from imagegen.device import mixed_precision, number_type
 from imagegen.latents import LatentCache, Samples
 from imagegen.loop import fit
 from orbweave.records import Structure
@@ -85,7 +86,10 @@ class TextStates:
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         load: Any = BertModel.from_pretrained
         self.encoder = load(
-            folder, local_files_only=True, add_pooling_layer=False, dtype=torch.bfloat16
+            folder,
+            local_files_only=True,
+            add_pooling_layer=False,
+            dtype=getattr(torch, number_type()),
         )
 
         self._known: dict[str, Tensor] = {}
@@ -158,7 +162,7 @@ def denoising_loss(
     noise = torch.randn_like(x)
     noisy = schedule.add_noise(x, noise, t)
     target = schedule.get_velocity(x, noise, t)
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         v = model(noisy, t, text, drawings)
     alpha = schedule.alphas_cumprod[t]
     snr = alpha / (1 - alpha)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import version
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from orbweave import __version__
+from orbweave.processor import multiplies_bfloat16
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "Dtype",
@@ -14,6 +18,7 @@ __all__ = [
     "device",
     "environment",
     "free_bytes",
+    "mixed_precision",
     "number_type",
     "placement",
 ]
@@ -59,10 +64,7 @@ def placement(n_bytes: int, free: int | None) -> Placement:
 
 
 def number_type(wanted: Dtype = "auto") -> str:
-    """Return `bfloat16`, `float16` or `float32`.
-
-    A processor is good at bfloat16 with AVX512-BF16 or AMX; others emulate it slowly.
-    """
+    """Return `bfloat16`, `float16` or `float32`."""
     import torch
 
     if wanted != "auto":
@@ -71,8 +73,15 @@ def number_type(wanted: Dtype = "auto") -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if torch.backends.mps.is_available():
         return "float16"
-    can = torch.cpu.get_capabilities()
-    return "bfloat16" if can.get("avx512_bf16") or can.get("amx_bf16") else "float32"
+    return "bfloat16" if multiplies_bfloat16() else "float32"
+
+
+def mixed_precision() -> torch.autocast:
+    """Return the context in which a network of float32 weights learns in `number_type()`."""
+    import torch
+
+    chosen = number_type()
+    return torch.autocast(device(), getattr(torch, chosen), enabled=chosen != "float32")
 
 
 def environment(wanted: Dtype = "auto") -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from imagegen.device import number_type
 from imagegen.scene import random_structure, training_pair
 from orbweave.records import Structure
 
@@ -63,7 +64,8 @@ def encode_samples(
 ) -> None:
     """Draw and encode `count` samples into shards of `SHARD`, skipping those already there."""
     out.mkdir(parents=True, exist_ok=True)
-    vae = vae.to(torch.bfloat16, memory_format=torch.channels_last)
+    dtype = getattr(torch, number_type())
+    vae = vae.to(dtype, memory_format=torch.channels_last)
     for shard in tqdm(range(count // SHARD), unit="shard"):
         target = out / f"{shard:05d}.safetensors"
         if target.exists():
@@ -71,7 +73,7 @@ def encode_samples(
         scenes = _Scenes(shard * SHARD, SHARD, size_px, seed, double_share)
         latents, drawings, structures = [], [], []
         for pictures, drawn, texts in DataLoader(scenes, batch_size=20, num_workers=1):
-            x = pictures.to(torch.bfloat16, memory_format=torch.channels_last)
+            x = pictures.to(dtype, memory_format=torch.channels_last)
             latents.append(vae.encode(x).latent_dist.mean.to(torch.float16).contiguous())
             drawings.append(drawn)
             structures.extend(texts)

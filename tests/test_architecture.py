@@ -80,6 +80,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "merging/stream.py",
         "merging/tensors.py",
         "orbweave/embedded.py",
+        "orbweave/processor.py",
         "orbweave/subnormals.py",
         "training/*.py",
     ),

@@ -1,4 +1,4 @@
-"""What this machine can do: GPUs, a fast bf16, how fast a model learns and what is left of it."""
+"""What this machine can do: GPUs, which numbers, how fast a model learns, what is left of it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from orbweave.processor import multiplies_bfloat16
 from training.plan import STEP_FLOPS
 from training.recipe import LoraSettings
 
-__all__ = ["Speed", "gpu_count", "has_fast_bf16", "machine_speed"]
+__all__ = ["Speed", "gpu_count", "machine_speed", "number_type"]
 
 _ROWS, _LENGTH = 8, 128
 """Of the batch that is measured; shorter than most, so that attention is a small part of it."""
@@ -32,10 +33,11 @@ class Speed(NamedTuple):
     """Whether it trains in bf16; else in float32."""
 
 
-def has_fast_bf16() -> bool:
-    """Whether the processor multiplies bf16 natively; elsewhere it is slower than float32."""
-    check: Any = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(check and check())
+def number_type() -> torch.dtype:
+    """Return bfloat16 where the GPU or the processor multiplies it natively, else float32."""
+    on_gpu = torch.cuda.is_available()
+    native = torch.cuda.is_bf16_supported() if on_gpu else multiplies_bfloat16()
+    return torch.bfloat16 if native else torch.float32
 
 
 def gpu_count() -> int:
@@ -57,7 +59,7 @@ def machine_speed(model: Path, lora: LoraSettings | None, processes: int = 1) ->
         processes: How many share the work.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    fast = device == "cuda" or has_fast_bf16()
+    fast = number_type() is torch.bfloat16
     layer, weights = _one_layer(model, lora)
     layer = layer.to(device)
     states = torch.full(
@@ -105,7 +107,7 @@ def _one_layer(folder: Path, lora: LoraSettings | None) -> tuple[Any, int]:
     config: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
     config.num_hidden_layers, config.vocab_size, config.pad_token_id = 1, 8, None
     make: Any = AutoModelForCausalLM.from_config
-    model = make(config, attn_implementation="sdpa").to(torch.bfloat16 if lora else torch.float32)
+    model = make(config, attn_implementation="sdpa").to(number_type() if lora else torch.float32)
     named = model.get_decoder().named_parameters()
     weights = sum(w.numel() for name, w in named if w.ndim == 2 and "embed" not in name)
     if lora is not None:

@@ -89,8 +89,9 @@ def plan_stages(
         bf16: Whether they multiply in bf16, or in float32.
     """
     kind = "lora" if recipe.adapter else "full"
+    frozen = (2 if bf16 else 4) if recipe.adapter else 0
     learning = _lora_weights(recipe.adapter.rank, config) if recipe.adapter else weights
-    held = _PROCESS_BYTES + weights * (2 if recipe.adapter else 0) + learning * _ADAM_BYTES
+    held = _PROCESS_BYTES + weights * frozen + learning * _ADAM_BYTES
     a_token = _bytes_per_token(config, kind, bf16=bf16, thrifty=recipe.gradient_checkpointing)
     return [
         StagePlan(

@@ -28,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from orbweave.errors import ModelError, UsageError, shown
 from training.benchmark import Question
+from training.machine import number_type
 
 __all__ = [
     "Perplexity",
@@ -50,7 +51,9 @@ _WINDOW = 1_024
 
 
 def load_model(folder: Path) -> tuple[Any, Any]:
-    """Return (model, tokenizer) of a Hugging Face folder, in bf16, on the GPU if there is one.
+    """Return (model, tokenizer) of a Hugging Face folder, on the GPU if there is one.
+
+    It is in bfloat16 where that is multiplied natively, else in float32.
 
     Raises:
         ModelError: it cannot be loaded whole, or is no model of attention layers alone.
@@ -62,7 +65,7 @@ def load_model(folder: Path) -> tuple[Any, Any]:
         tokenizer = tokens.from_pretrained(folder, local_files_only=True)
         model, report = auto.from_pretrained(
             folder,
-            dtype=torch.bfloat16,
+            dtype=number_type(),
             attn_implementation="sdpa",
             local_files_only=True,
             use_safetensors=True,

@@ -28,7 +28,7 @@ from orbweave.files import write_text
 from orbweave.product_caches import cap_product_caches
 from orbweave.subnormals import without_subnormals
 from training.head import use_compact_head
-from training.machine import has_fast_bf16
+from training.machine import number_type
 from training.recipe import LoraSettings, Stage
 from training.rows import Row
 from training.samples import Asked
@@ -194,14 +194,14 @@ def _disk_faults(work: Path) -> Iterator[None]:
 def _load(job: StageJob) -> Any:
     """Return the model, with its adapter if there is one.
 
-    A frozen model may be bf16; weights that learn stay in float32, or small steps are lost.
+    A frozen model may be bfloat16; weights that learn stay in float32, or small steps are lost.
     """
     load: Any = AutoModelForCausalLM.from_pretrained
     frozen = job.lora is not None
     model = load(
         job.model,
         local_files_only=True,
-        dtype=torch.bfloat16 if frozen else torch.float32,
+        dtype=number_type() if frozen else torch.float32,
         attn_implementation="sdpa",
     )
     model.config.use_cache = False
@@ -285,7 +285,7 @@ def _settings(job: StageJob) -> dict[str, Any]:
         "max_grad_norm": stage.max_grad_norm,
         "weight_decay": stage.weight_decay,
         "gradient_checkpointing": job.gradient_checkpointing,
-        "bf16": torch.cuda.is_bf16_supported() if on_gpu else has_fast_bf16(),
+        "bf16": number_type() is torch.bfloat16,
         "use_cpu": not on_gpu,
         # Rows of like length together: no padding, and attention over a row is quadratic.
         "train_sampling_strategy": "group_by_length" if grouped else "random",

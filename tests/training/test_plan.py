@@ -94,9 +94,13 @@ def kept_bytes(model, n: int, *, bf16: bool) -> int:
 
 @pytest.mark.parametrize("bf16", [True, False])
 @pytest.mark.parametrize("lora", [LoraSettings(rank=2), None])
-def test_a_token_takes_the_memory_that_training_keeps_of_it(llama, lora, bf16):
+def test_a_token_takes_the_memory_that_training_keeps_of_it(llama, lora, bf16, monkeypatch):
+    import torch
+
     from training.stages import StageJob, _load
 
+    chosen = torch.bfloat16 if bf16 else torch.float32
+    monkeypatch.setattr("training.stages.number_type", lambda: chosen)
     stage = Stage(method="sft", data={"qa": 1.0}, learning_rate=1e-4, batch=1, packing=False)
     model = _load(StageJob(llama, None, lora, stage, [], [], None, llama, seed=0)).train()
     model = model.get_base_model() if lora else model

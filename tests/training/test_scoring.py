@@ -236,11 +236,13 @@ def test_progress_is_told_after_each_batch_and_ends_at_the_whole(chatty):
     assert told == [(3, 7), (6, 7), (7, 7)]
 
 
-def test_a_folder_is_loaded_in_bf16_and_scores_nearly_as_in_float32(chatty, tiny_model):
+@pytest.mark.parametrize("chosen", [torch.bfloat16, torch.float32])
+def test_a_folder_is_scored_in_the_numbers_of_the_machine(chosen, tiny_model, monkeypatch):
     from transformers import AutoModelForCausalLM
 
+    monkeypatch.setattr("training.scoring.number_type", lambda: chosen)
     model, tokenizer = load_model(tiny_model)
-    assert model.dtype == torch.bfloat16
+    assert model.dtype == chosen
     exact = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     rough = loglik_scores(model, tokenizer, QUESTIONS)
     for asked, by_option in zip(QUESTIONS, rough, strict=True):
