@@ -418,7 +418,10 @@ def _sha256(path: Path) -> str:
     except (OSError, ValueError, TypeError):
         pass
     found = sha256_file(path)
-    write_text(note, json.dumps([stat.st_size, stat.st_mtime_ns, found]) + "\n")
+    try:
+        write_text(note, json.dumps([stat.st_size, stat.st_mtime_ns, found]) + "\n")
+    except OutputError as err:  # a whole merge would be lost for want of a note
+        _log.warning("the hash of %s will be computed again next time: %s", path, err)
     return found
 
 

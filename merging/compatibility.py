@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from merging.parent import Parent
+from merging.parent import DEPTH_KEYS, Parent
 from merging.plan import plan
 from merging.recipe import FORMS, Recipe, numbers_in
 from orbweave.errors import ModelError, UsageError, shown
@@ -164,6 +164,13 @@ def _own_findings(parent: Parent) -> Iterator[Finding]:
         yield _fault(
             f"{parent.name} is quantised ({kinds}), which cannot be averaged; "
             "give the model in bfloat16 or float32"
+        )
+    depths = (parent.config.get(key) for key in DEPTH_KEYS)
+    promised = max((depth for depth in depths if isinstance(depth, int)), default=0)
+    if 0 < parent.n_layers < promised:
+        yield _fault(
+            f"config.json of {parent.name} promises {promised} layers, its weights hold "
+            f"{parent.n_layers}; fetch the model again, or mend its config.json"
         )
     if parent.tokenizer_folder is None:
         yield _note(f"{parent.name} has no tokenizer files to compare or copy")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from merging.card import Ancestor, model_card
 from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
 from merging.numbers import FLOATS, TORCH_NAMES
-from merging.parent import Parent
+from merging.parent import DEPTH_KEYS, Parent
 from merging.plan import Step, plan
 from merging.recipe import Recipe
 from orbweave.errors import OutputError, UsageError
@@ -189,7 +189,7 @@ def _write_config(
     if first.layer_range is not None:
         begin, end = first.layer_range
         for key, value in config.items():
-            if key in {"num_hidden_layers", "n_layer", "num_layers"}:
+            if key in DEPTH_KEYS:
                 config[key] = end - begin
             elif isinstance(value, list) and len(value) == base.n_layers > 1:
                 config[key] = value[begin:end]  # one entry per layer, such as layer_types

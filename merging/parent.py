@@ -14,10 +14,12 @@ from merging.adapter import Adapter
 from orbweave.errors import ModelError, shown
 from orbweave.weights import TensorInfo, read_header
 
-__all__ = ["Parent", "layer_of", "locate_tensors", "open_parent"]
+__all__ = ["DEPTH_KEYS", "Parent", "layer_of", "locate_tensors", "open_parent"]
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+"""What config.json may call the number of layers."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 _LAYER = re.compile(r"\.(\d+)\.")
 

@@ -94,6 +94,12 @@ def test_a_setting_that_changes_what_weights_mean_is_refused(pair):
     _assert_told(_slerp(*pair), "note", "rope_theta is '10000.0' in")
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_model_that_lacks_layers_it_promises_is_found(pair, which):
+    _change_config(pair[which], num_hidden_layers=9)
+    _assert_told(_slerp(*pair), "fault", "promises 9 layers, its weights hold 2")
+
+
 def test_other_shapes_and_layers_are_all_told_at_once(pair, tmp_path):
     deeper = write_llama(tmp_path / "deep", n_layers=3)
     path = deeper / "model.safetensors"

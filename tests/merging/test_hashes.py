@@ -42,3 +42,12 @@ def test_a_file_that_cannot_be_read_is_told(files, monkeypatch):
     monkeypatch.setattr(merging.build, "sha256_file", refuse)
     with pytest.raises(OSError, match="the disk is gone"):
         merging.build._hash_at_once(files)
+
+
+def test_a_hash_that_cannot_be_remembered_is_a_hash_all_the_same(
+    files, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ORBWEAVE_CACHE", str(tmp_path / "file" / "cache"))
+    assert merging.build._sha256(files[0]) == hashlib.sha256(files[0].read_bytes()).hexdigest()
+    assert "0.safetensors will be computed again next time" in caplog.text
