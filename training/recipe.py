@@ -170,8 +170,13 @@ def load_recipe(source: str | Path) -> Recipe:
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as err:
-        faults += [fault_text(error) for error in err.errors()]
+        errors = err.errors()
+        if any(e["loc"][:1] == ("stages",) and len(e["loc"]) > 1 for e in errors):
+            # Stages with faults are left out, so pydantic misses one although there are some.
+            errors = [e for e in errors if e["loc"] != ("stages",)]
+        faults += [fault_text(error) for error in errors]
     if faults:
+        faults += _absent(data)  # of a sound recipe `training.run.check` tells it
         raise UsageError(
             f"wanted a recipe in {path}, found {len(faults)} faults: {'; '.join(faults)}"
         )
@@ -214,6 +219,26 @@ def fault_text(error: Any) -> str:
     if error["type"] == "missing":
         return f"{place}: is missing"
     return f"{place}: {message}" + ("" if not error["loc"] else f" (got {shown(error['input'])})")
+
+
+def _absent(data: Any) -> list[str]:
+    """Return a fault for the parent and for each file of rows that a faulty recipe misses."""
+    if not isinstance(data, dict):
+        return []
+    stages = data.get("stages")
+    known = [s for s in stages if isinstance(s, dict)] if isinstance(stages, list) else []
+    mixes = [s["data"] for s in known if isinstance(s.get("data"), dict)]
+    sources = [str(source) for mix in mixes for source in mix]
+    names = [n for n in dict.fromkeys(sources) if "/" in n or Path(n).suffix]
+    faults = [f"stages: there is no file {n}" for n in names if not _is_there(n)]
+    parent = data.get("parent")
+    if isinstance(parent, str) and "/" in parent and not _is_there(parent):
+        faults.append(f"parent: there is no folder {parent}")
+    return faults
+
+
+def _is_there(name: str) -> bool:
+    return Path(name).expanduser().exists()
 
 
 def _loader(repeated: list[str]) -> type[yaml.SafeLoader]:

@@ -96,7 +96,8 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
             several processes train, in the first of them alone.
 
     Returns:
-        Figures: steps, seconds, train_loss, held_out_loss, tokens_per_s.
+        Figures: steps, seconds, train_loss, held_out_loss, tokens_per_s; None for what was not
+        measured (TRL's ORPO counts no tokens).
 
     Raises:
         UsageError: no row is left to learn from.
@@ -138,7 +139,7 @@ def run_stage(job: StageJob, save: Save) -> dict[str, Any]:
             "steps": int(trainer.state.global_step),
             "train_loss": float(result.training_loss) if newest is None else _mean_loss(trainer),
             "seconds": round(watch.seconds, 3),
-            "tokens_per_s": round(watch.tokens / watch.seconds) if watch.seconds else None,
+            "tokens_per_s": round(watch.tokens / watch.seconds) if watch.tokens else None,
             "held_out_loss": held_out_loss(trainer.state) if len(job.held_out) else None,
         }
         finish(figures, None)
@@ -167,7 +168,9 @@ def _writer(trainer: Any, begun: Mapping[str, torch.Tensor], share: float) -> Wr
     def write(folder: Path) -> None:
         model = trainer.accelerator.unwrap_model(trainer.model)
         weights = {k: as_bf16(k, v) if v.is_floating_point() else v for k, v in state.items()}
-        model.save_pretrained(folder, state_dict=weights)
+        # DPO keeps what it started from as a second adapter, no part of what it made.
+        only = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+        model.save_pretrained(folder, state_dict=weights, **only)
         trainer.processing_class.save_pretrained(folder)
         config = folder / "config.json"
         if config.is_file():  # a whole model, which calls itself by what it was trained in

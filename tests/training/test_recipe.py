@@ -80,6 +80,25 @@ def test_all_faults_of_a_recipe_are_told_at_once(tmp_path):
     assert "found 4 faults" in message
 
 
+def test_what_a_faulty_recipe_names_and_is_not_there_is_in_the_same_list(tmp_path):
+    text = GOOD.replace("model: base", f"model: base\nspeed: 3\nparent: {tmp_path}/none")
+    text = text.replace("{qa: 1.0}", f"{{{tmp_path}/rows.jsonl: 1.0}}")
+    with pytest.raises(UsageError) as caught:
+        load_recipe(write(tmp_path, text))
+    for part in ("no such key", f"no file {tmp_path}/rows.jsonl", f"no folder {tmp_path}/none"):
+        assert part in str(caught.value)
+
+
+def test_stages_that_have_faults_are_not_called_missing(tmp_path):
+    text = "name: few\nmodel: base\nstages: [{method: sft, data: {qa: 1.0}}]"
+    with pytest.raises(UsageError, match="found 1 faults: stages.0.learning_rate: is missing$"):
+        load_recipe(write(tmp_path, text))
+    with pytest.raises(UsageError, match="found 1 faults: stages.0.data: Dictionary should have"):
+        load_recipe(write(tmp_path, text.replace("{qa: 1.0}", "{}, learning_rate: 1.0e-4")))
+    with pytest.raises(UsageError, match="stages: Tuple should have at least 1 item"):
+        load_recipe(write(tmp_path, "name: few\nmodel: base\nstages: []"))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -84,7 +84,15 @@ def test_every_stage_leaves_a_finished_model_named_by_its_path(whole_run):
         assert {"adapter_config.json", "README.md", "provenance.json", "chat_template.jinja"} <= {
             file.name for file in (out / name).iterdir()
         }
+        assert not [file for file in (out / name).iterdir() if file.is_dir()]  # DPO's reference
     assert not list(out.glob(".work-*"))
+
+
+def test_a_speed_that_was_not_measured_is_none(whole_run):
+    _, results = whole_run
+    speeds = [r.figures["tokens_per_s"] for r in results]
+    assert 0 not in speeds
+    assert speeds[-1] is None  # ORPO
 
 
 def test_held_out_loss_is_reported_and_training_lowers_the_loss(whole_run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +71,16 @@ def test_a_faulty_recipe_exits_2_with_every_fault_in_one_line(recipe, capsys):
 def test_a_launch_configuration_that_is_missing_is_told(recipe, tmp_path, capsys):
     assert run(["train", str(recipe), "--launch", str(tmp_path / "none.yaml")]) == 2
     assert "accelerate configuration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["generalist", "silk", "collagen", "leaf", "biocomposite"])
+def test_a_shipped_expert_shows_every_stage_it_came_by(name, capsys):
+    assert run(["models", "show", name, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    folder = Path(shown["folder"])
+    parents = json.loads((folder / "provenance.json").read_text("utf-8"))["parents"]
+    stages = [f"{one['recipe']}/{one['name']}" for one in parents[:-1]]
+    assert shown["lineage"][0] == name
+    assert shown["lineage"][2 : 2 + len(stages)] == stages
+    assert shown["lineage"][-2:] == ["base", "HuggingFaceTB/SmolLM2-135M-Instruct"]
+    assert shown["size_bytes"] == (folder / "adapter_model.safetensors").stat().st_size

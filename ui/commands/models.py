@@ -65,7 +65,7 @@ def show(model: Name, as_json: options.Json = False) -> None:
 
     Example: orbweave models show base
     """
-    from orbweave.models import show_model
+    from orbweave.models import ModelRef, show_model
     from ui.answer import Answer
 
     answer = Answer(as_json=as_json)
@@ -73,6 +73,9 @@ def show(model: Name, as_json: options.Json = False) -> None:
     if model == LOOM:
         found = show_model(_located(model, answer.note))
         known |= {name: found[name] for name in ("folder", "parameters", "size_bytes", "sha256")}
+    ref = ModelRef.parse(model)
+    if _place(ref) == "adapter":
+        known |= _of_adapter(ref)
     width = max(len(name) for name in known)
     for name, value in known.items():
         answer.line(f"{name:<{width}}  {_shown(name, value)}")
@@ -141,6 +144,19 @@ def _located(model: str, note: Callable[[str], None]) -> str:
 
         return str(resolve_model(ref, note))
     return model
+
+
+def _of_adapter(ref: ModelRef) -> dict[str, object]:
+    """Return what is known of a shipped adapter from its own folder: stages it came by, weights."""
+    from orbweave.models import lineage, resolve_adapter, show_model
+    from training.run import lineage as taught
+
+    folder = resolve_adapter(ref)
+    found = show_model(str(folder))
+    weights = {name: found[name] for name in ("folder", "parameters", "size_bytes", "sha256")}
+    *stages, first = taught(folder)
+    names = [f"{one['recipe']}/{one['name']}" for one in stages]
+    return weights | {"lineage": [ref.name, *names, *lineage(str(first["model"]))]}
 
 
 def _is_here(ref: ModelRef) -> bool:
