@@ -35,6 +35,9 @@ from two rows on bfloat16 is the same for every number, float32 for the multiple
 _MOST_KEPT_BYTES = 200_000_000
 """What the latest prompts may take: some 9,000 tokens of a model with 135 million parameters, 1,000
 of one with 1.7 billion. Chosen by us for as many rows as a batch has under way."""
+_MOST_KEPT = 64
+"""How many of the latest prompts are kept: of a very small model the bytes alone would allow the
+prompts of rows that ended long ago. More than the replies that `agents.worker` has under way."""
 _MOST_ANSWERS = 256
 """Weighed questions whose answers are kept; each is a few hundred numbers. Chosen by us."""
 
@@ -258,7 +261,7 @@ class Decoder:
             return None
         self._latest[key] = reading = Reading(sequence, logits)
         self._latest_bytes += reading.n_bytes
-        while self._latest_bytes > _MOST_KEPT_BYTES:
+        while self._latest_bytes > _MOST_KEPT_BYTES or len(self._latest) > _MOST_KEPT:
             _, oldest = self._latest.popitem(last=False)
             self._latest_bytes -= oldest.n_bytes
         return reading

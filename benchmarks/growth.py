@@ -2,8 +2,9 @@
 
 Growth: rows of a tiny random language model, one expert and 64-pixel pictures of two steps; with
 time, peak memory and the store's size per row. A batch of a few rows has nobody to share the
-waiting with: so beside the time of a row stands the processor's, and how long a row took early and
-late in the same batch.
+waiting with: so beside the time of a row stands the processor's, and how long a row took and what
+memory the process held early and late in the same batch. Peaks alone would not tell memory that
+grows from memory that was needed once.
 
 Planning: a table of 100,000 rows read, checked, put into the store and listed.
 """
@@ -11,6 +12,7 @@ Planning: a table of 100,000 rows read, checked, put into the store and listed.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +22,8 @@ WARM = "a bridge of bamboo"
 """Made before the clock starts."""
 PLANNED = 100_000
 GROWN = ("seconds", "processor_s")
+STATM = Path("/proc/self/statm")
+"""What Linux tells of a process's memory, in pages; the second number is what lies in it now."""
 
 
 def rows(concepts: Sequence[str], **options: object) -> list[Any]:
@@ -59,10 +63,10 @@ def grow(folder: Path, n: int, at_once: int | None) -> dict[str, Any]:
     empty, loaded_mb = store_bytes(jobs), peak_memory_mb()
     busy = time.process_time()
     concepts = [f"web number {i} of silk" for i in range(n)]
-    out = folder / "out"
+    out, held = folder / "out", Held()
     began = time.perf_counter()
     batch = plan_batch(jobs, out, rows(concepts, **options), {}, at_once=at_once)
-    tally = work_on(jobs, batch, maker, at_once=at_once)
+    tally = work_on(jobs, batch, maker, at_once=at_once, on_progress=held)
     made_s = time.perf_counter() - began
     made_mb = peak_memory_mb()
     write_report(jobs, batch, out, zipped=False)
@@ -78,6 +82,7 @@ def grow(folder: Path, n: int, at_once: int | None) -> dict[str, Any]:
         "loaded_mb": loaded_mb,
         "made_mb": made_mb,
         "peak_mb": peak_memory_mb(),
+        "tenths_mb": held.tenths_mb,
         "store_bytes": store_bytes(jobs) - empty,
     }
 
@@ -89,6 +94,25 @@ def tenths(finished: Sequence[float]) -> list[float]:
     """
     ends, each = sorted(finished), len(finished) // 10
     return [(ends[n * each] - ends[(n - 1) * each]) / each for n in (2, 9)] if each > 1 else []
+
+
+class Held:
+    """Notes the memory held as each tenth of a batch ends; what `work_on` tells of progress."""
+
+    def __init__(self) -> None:
+        self.tenths_mb: list[float] = []
+        """Ten numbers in the end, in MB; none where the system is not Linux."""
+
+    def __call__(self, ended: int, n_rows: int, _: float | None) -> None:
+        """Note what is held now for each tenth that has ended since the last call."""
+        over = 10 * ended // n_rows - len(self.tenths_mb)
+        if over > 0 and STATM.exists():
+            self.tenths_mb += [resident_mb()] * over
+
+
+def resident_mb() -> float:
+    """Return what of this process lies in memory now, in MB."""
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def tiny_model(folder: Path) -> Path:
@@ -160,6 +184,13 @@ def growth_table(told: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"Within the largest batch a row took {early:.3f} s in the second tenth and "
             f"{late:.3f} s in the ninth: {late / early:.2f} times."
+        )
+    if last["tenths_mb"]:
+        early, late = last["tenths_mb"][1], last["tenths_mb"][8]
+        between = 0.7 * last["rows"]
+        lines.append(
+            f"It held {early:,.0f} MB after the second tenth and {late:,.0f} MB after the ninth: "
+            f"{1000 * (late - early) / between:.0f} kB a row."
         )
     return "\n".join(lines)
 

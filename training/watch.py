@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from orbweave.files import write_text
-from training.memory import give_back
+from orbweave.memory import give_back
 from training.samples import Asked, complete
 
 __all__ = ["CHECKPOINT_S", "METRICS", "SAMPLES", "Watch", "held_out_loss", "newest_checkpoint"]

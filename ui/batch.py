@@ -29,6 +29,7 @@ from orbweave.errors import Cancelled, OrbweaveError, OutputError, shown
 from orbweave.files import check_output, remove_leftovers, write_text
 from orbweave.job import NewJob, State
 from orbweave.jobs import Jobs
+from orbweave.memory import give_back
 from orbweave.records import Design
 from orbweave.worker import Task, Worker
 from ui.crew import Crew
@@ -55,6 +56,9 @@ WAIT_S = 1.0
 """How often to look whether the rows of other processes have ended."""
 TELL_S = 1.0
 """The store is told of progress no more often."""
+TIDY_S = 10.0
+"""Seconds between two returns of free memory. Rows come and go in threads of their own, and the C
+library keeps what each left free, in pieces, apart from the others'."""
 OnProgress = Callable[[int, int, float | None], None]
 """Is told how many of this run's rows have ended, how many there are, and the seconds left."""
 
@@ -84,6 +88,10 @@ def check_batch_folder(out: Path) -> None:
         OutputError: it cannot be written, or holds something that is no batch.
     """
     check_output(out, force=True)
+    if out.exists() and not out.is_dir():
+        raise OutputError(
+            f"wanted a folder for a batch, found a file at {out}; choose another --out"
+        )
     if out.exists() and not (out / RECORD).is_file() and any(out.iterdir()):
         raise OutputError(
             f"wanted a new folder or an earlier batch, found something else at {out}; "
@@ -150,7 +158,7 @@ def work_on(
     Raises:
         OutputError: the disk is full; the rows at hand are back in the queue.
     """
-    progress = Progress(jobs, batch, on_progress)
+    progress, tidied = Progress(jobs, batch, on_progress), time.monotonic()
     with Worker(jobs) as worker, Crew(at_once) as crew:
         while True:
             task = worker.take(batch=batch) if crew.has_room else None
@@ -163,6 +171,9 @@ def work_on(
             else:
                 time.sleep(WAIT_S)
             progress.tell()
+            if time.monotonic() - tidied >= TIDY_S:
+                give_back()
+                tidied = time.monotonic()
 
 
 def profile_of(row: BatchRow, at_once: int) -> str:

@@ -205,6 +205,12 @@ async def test_prompts_that_were_read_are_kept_within_bounds(
     assert len(tiny._loaded.decoder._latest) < 5
 
 
+async def test_no_more_prompts_are_kept_than_can_be_under_way(tiny: TransformersEngine) -> None:
+    for number in range(80):
+        await tiny.generate(ask(f"silk {number}", max_new_tokens=1))
+    assert len(tiny._loaded.decoder._latest) == 64
+
+
 async def test_logprobs_are_those_of_a_plain_forward(
     tiny: TransformersEngine, tiny_folder: Path
 ) -> None:

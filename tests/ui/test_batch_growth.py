@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -57,6 +61,31 @@ def test_a_row_costs_the_same_in_a_small_and_in_a_large_batch(tmp_path, finished
     small, large = (_cost(tmp_path, n, finished[0]) for n in (200, 2_000))
     assert large.instructions < 1.1 * small.instructions
     assert large.processor_s < 1.6 * small.processor_s
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that is asked")
+def test_what_rows_free_in_their_threads_goes_back_to_the_system(tmp_path, finished, monkeypatch):
+    monkeypatch.setattr("ui.batch.TIDY_S", 0.0)
+    n, at_once, kept = 16, threading.Barrier(8), []
+
+    def make(row, target, **how) -> Design:
+        # Pieces too small to be mapped one by one; those that stay keep the heap from shrinking.
+        pieces = [np.ones(12_000) for _ in range(400)]
+        kept.extend(pieces[::50])
+        at_once.wait(60)
+        return finished[0]
+
+    jobs = open_jobs(str(tmp_path / "orbweave.db"))
+    table = [Row(i, {"concept": f"web number {i}"}) for i in range(n)]
+    batch = plan_batch(jobs, tmp_path / "batch", expand(table, {}, "product")[0], {})
+    before = resident_bytes()
+    assert work_on(jobs, batch, make, at_once=at_once.parties) == {"done": n}
+    assert resident_bytes() < before + 80_000_000  # eight rows held 300 MB together
+    assert len(kept) == 8 * n
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.long

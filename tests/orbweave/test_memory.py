@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.memory import give_back
+from orbweave.memory import give_back
 
 
 def resident_bytes() -> int:
