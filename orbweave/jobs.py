@@ -204,7 +204,7 @@ class Jobs:
         meant = of_batch(job) if known.kind == "batch" else table.c.id == job
         values: dict[str, Any] = {"state": target}
         if move == "retry":
-            values |= {"attempts": 0, "error": ""}
+            values |= {"attempts": 0, "error": "", "seconds": None, "finished": None}
         moved = sa.update(table).where(meant, table.c.state.in_(sources)).values(**values)
         asked = None if move == "resume" else move
         running = sa.update(table).where(

@@ -35,6 +35,8 @@ RUN = ("images", "rounds", "team", "model", "structure")
 COLUMNS = ("concept", "name", *BRIEF, *RUN, *RENDERING, *TARGETS)
 """What a table may say of a row; the options of the command have the same names."""
 MAX_NAME_CHARS = 200
+MAX_DIGITS = 100
+"""Of a number that is read here; Python itself refuses thousands."""
 MAX_ROWS = 1_000_000
 IMAGES = 2
 """Pictures of a version where nothing else is said, as in `orbweave design`."""
@@ -139,13 +141,17 @@ def parse_seeds(texts: Sequence[str]) -> list[str]:
     seeds: list[str] = []
     for part in (part.strip() for text in texts for part in text.split(",")):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
+        if not _is_number(first) or (dash and not _is_number(last)):
             raise UsageError(f"wanted --seed as 7, 1,2,3 or 0-9, got {shown(part)}")
         bounds = int(first), int(last or first)
         if not 0 <= bounds[1] - bounds[0] < MAX_ROWS:
             raise UsageError(f"wanted --seed as a range upwards, got {shown(part)}")
         seeds += map(str, range(bounds[0], bounds[1] + 1))
     return seeds
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _n_combinations(given: Mapping[str, Sequence[str]]) -> int:
@@ -202,13 +208,22 @@ class _Checker:
 def _made(
     make: Callable[[dict[str, str]], Any], cells: dict[str, str]
 ) -> tuple[Any, list[tuple[str, str]]]:
-    """Return (what was made or None, [(column, what is wrong)])."""
-    try:
-        return make(cells), []
-    except ValidationError as err:
-        return None, [_told(error) for error in err.errors()]
-    except _CellError as err:
-        return None, [(err.column, err.message)]
+    """Return (what was made or None, [(column, what is wrong)]).
+
+    A cell that cannot be used is told and left out, so that what is wrong with others is told too.
+    """
+    cells, wrong = dict(cells), list[tuple[str, str]]()
+    while True:
+        try:
+            made = make(cells)
+        except ValidationError as err:
+            return None, wrong + [_told(error) for error in err.errors()]
+        except _CellError as err:
+            if cells.pop(err.column, None) is None:  # told already, or never there
+                return None, wrong or [(err.column, err.message)]
+            wrong.append((err.column, err.message))
+        else:
+            return None if wrong else made, wrong
 
 
 class _CellError(Exception):
@@ -254,7 +269,7 @@ def _brief(cells: dict[str, str]) -> Brief:
 def _seeds(cells: dict[str, str]) -> bool:
     """Check that the last picture's seed fits too; what is no number is told elsewhere."""
     seed, images = cells.get("seed", "0"), cells.get("images", str(IMAGES))
-    if seed.isdecimal() and images.isdecimal():
+    if _is_number(seed) and _is_number(images):
         _cell("seed", lambda: consecutive(int(seed), min(int(images), 64)))
     return True
 

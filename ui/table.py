@@ -158,7 +158,9 @@ def _header(cells: Sequence[str], columns: Sequence[str], faults: list[Fault]) -
 
 
 def _column(name: str) -> str:
-    return "_".join(name.strip().lower().replace("-", " ").replace("_", " ").split())
+    """Return a column's name as ours are spelt, without what cannot be printed."""
+    plain = "".join(c if c.isprintable() else " " for c in name)
+    return "_".join(plain.lower().replace("-", " ").replace("_", " ").split())
 
 
 def _unknown(name: str, columns: Sequence[str]) -> str:
@@ -184,7 +186,9 @@ def _from_json_lines(text: str, columns: Sequence[str], faults: list[Fault]) -> 
         for key, item in value.items():
             name = _column(key)
             if name not in columns:
-                faults.append(Fault(number, name or repr(key), _unknown(name, columns)))
+                faults.append(Fault(number, name or shown(key), _unknown(name, columns)))
+            elif name in cells:
+                faults.append(Fault(number, name, "is there twice"))
             elif isinstance(item, (dict, bool)):
                 faults.append(Fault(number, name, f"wanted text or a number, got {shown(item)}"))
             elif isinstance(item, list):

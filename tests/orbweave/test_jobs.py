@@ -236,7 +236,9 @@ def test_steering_leads_from_state_to_state(known, leases, move, before, after):
     elif before != "queued":
         known.steer(job.id, {"paused": "pause", "cancelled": "cancel"}[before])
     assert known.steer(job.id, move) == 1
-    assert (known.get(job.id).state, known.get(job.id).error) == (after, "")
+    now = known.get(job.id)
+    assert (now.state, now.error) == (after, "")
+    assert after != "queued" or now.seconds is now.finished is None
 
 
 @pytest.mark.parametrize("move", MOVES)

@@ -305,6 +305,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "home" / "letter.txt").write_text("")
     with pytest.raises(OutputError, match="found something else"):
         check_batch_folder(tmp_path / "home")
+    with pytest.raises(OutputError, match="found a file at"):
+        check_batch_folder(tmp_path / "home" / "letter.txt")
 
 
 # ------------------------------------------------------------------------------ the commands
@@ -444,6 +446,22 @@ def test_jobs_are_listed_shown_and_steered(table, capsys):
     assert "it is cancelled; that takes one that is paused" in capsys.readouterr().err
     assert run(["jobs", "show", "99"]) == 2
     assert run(["jobs", "list", "--state", "don"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("list --batch 99", "found none of number 99"),
+        ("list --batch 1", "wanted a batch, job 1 is a train"),
+        (f"show {10**20}", "Invalid value for 'JOB'"),
+        (f"move 1 --priority {10**20}", "Invalid value for '--priority'"),
+        ("rebuild nowhere", "wanted a folder with designs, found none at nowhere"),
+    ],
+)
+def test_jobs_that_cannot_be_meant_are_told(jobs, capsys, words, told):
+    jobs.add(NewJob("train", "a run"))
+    assert run(["jobs", *words.split()]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_job_whose_worker_died_is_not_shown_as_running(jobs, capsys):

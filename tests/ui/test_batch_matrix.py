@@ -145,6 +145,26 @@ def test_all_faults_of_all_rows_come_in_one_list():
     ]
 
 
+def test_one_wrong_cell_hides_no_other():
+    cells = {
+        "name": "n" * 201, "concept": "a\x00", "image_model": "nosuch", "scheduler": "Foo",
+        "steps": "0", "size": "big", "strength": "2", "team": "nope", "model": "slerp(",
+        "structure": "missing.yaml", "images": "0", "rounds": "11", "spacing_px": "inf",
+        "solid_fraction": "2",
+    }  # fmt: skip
+    told = [
+        fault.split(":")[0].removeprefix("row 2, column ") for fault in _faults(_row(2, **cells))
+    ]
+    assert sorted(told) == sorted(cells)
+
+
+def test_a_number_of_thousands_of_digits_is_told():
+    digits = "9" * 5000
+    assert all("999…" in fault for fault in _faults(_row(2, seed=digits, images=digits)))
+    with pytest.raises(UsageError, match="wanted --seed as"):
+        parse_seeds([digits])
+
+
 def test_a_row_that_comes_twice_is_told():
     assert _faults(_row(2), _row(3, concept=" silk "), _row(4, seed="0")) == [
         "row 3: asks for the same design as row 2",

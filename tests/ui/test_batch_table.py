@@ -54,6 +54,7 @@ def test_an_empty_cell_is_as_if_it_were_not_there(tmp_path):
         ("concept,seed,seed", "row 1, column seed: is there twice"),
         ("seed,steps", "row 1, column concept: wanted this column, found none"),
         ("concept,,seed", "row 1, column number 2: wanted a name for the column"),
+        ("concept,\x1b[31mred", "row 1, column [31mred: is unknown"),
     ],
 )
 def test_a_wrong_header_is_told(tmp_path, header, fault):
@@ -109,6 +110,15 @@ def test_faults_of_json_lines_are_told(tmp_path):
         "row 3",
         "row 4, column sed",
         "row 4, column steps",
+    ]
+
+
+def test_a_key_of_half_a_character_or_that_comes_twice_is_told(tmp_path):
+    lines = '{"concept": "silk", "k\\ud800": 1, "\\ud800": 2}\n{"Seed": 1, "seed": 2}\n'
+    assert [fault.split(";")[0] for fault in _read(tmp_path, lines, "t.jsonl")[1]] == [
+        "row 1, column k: is unknown",
+        "row 1, column ' ': wanted a name for the column, got none",
+        "row 2, column seed: is there twice",
     ]
 
 

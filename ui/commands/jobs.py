@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["application"]
 
-Number = Annotated[int, typer.Argument(metavar="JOB", help="Its number in the list.")]
+LARGEST = 2**31 - 1
+"""What PostgreSQL takes as an integer."""
+Number = Annotated[int, typer.Argument(metavar="JOB", help="Its number in the list.", max=LARGEST)]
 POLL_S = 1.0
 """How often `watch` looks."""
 SHOWN_EVENTS = 20
@@ -50,7 +52,8 @@ def _group(context: typer.Context) -> None:
 
 def list_all(
     batch: Annotated[
-        int | None, typer.Option(help="Show the rows of this batch.", show_default=False)
+        int | None,
+        typer.Option(help="Show the rows of this batch.", max=LARGEST, show_default=False),
     ] = None,
     state: Annotated[
         list[str] | None,
@@ -63,12 +66,17 @@ def list_all(
 
     Example: orbweave jobs list --batch 3 --state failed
     """
+    from orbweave.errors import UsageError
     from orbweave.job import STATES
     from ui.answer import Answer
     from ui.commands.choice import one_of
 
     states = [one_of("--state", name, STATES) for name in state or ()]
     jobs = _opened()
+    if batch is not None and (known := jobs.get(batch)).kind != "batch":
+        raise UsageError(
+            f"wanted a batch, job {batch} is a {known.kind}; `orbweave jobs show {batch}` shows it"
+        )
     found = jobs.find(batch=batch, states=states)
     shown = found[:limit] if limit else found
     answer = Answer(as_json=as_json)
@@ -121,7 +129,12 @@ def move(
     job: Number,
     priority: Annotated[
         int | None,
-        typer.Option(help="Put it among these; the smallest first.", show_default=False),
+        typer.Option(
+            help="Put it among these; the smallest first.",
+            min=-LARGEST,
+            max=LARGEST,
+            show_default=False,
+        ),
     ] = None,
     first: Annotated[
         bool | None,
@@ -193,6 +206,9 @@ def rebuild(
     from orbweave.jobs import rebuild as fill
     from ui.answer import Answer
 
+    for folder in folders or ():
+        if not folder.is_dir():
+            raise UsageError(f"wanted a folder with designs, found none at {folder}")
     jobs = _opened(check=True)
     meant = [folder.absolute() for folder in folders or ()] or jobs.store.folders()
     if not meant:
