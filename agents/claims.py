@@ -59,6 +59,14 @@ _NEGATORS = frozenset(
 _BOUND = re.compile(r"\bnot only\b|\b(?:no|not) (?:more|less|fewer|longer) than\b|\bnot just\b")
 """Holds a negator and negates nothing."""
 _FREE_OF = re.compile(r"\bfree (?:of|from)\b")
+_MOST = re.compile(
+    r"\b(?:most(?! of)|highest|greatest|largest|strongest|stiffest|thickest|longest|widest"
+    r"|fastest|heaviest)\b"
+)
+_LEAST = re.compile(
+    r"\b(?:least|lowest|fewest|smallest|weakest|softest|thinnest|shortest|narrowest|slowest"
+    r"|lightest)\b"
+)
 _CLAUSE_END = re.compile(
     r"[,;:.!?()]\s+|\s(?:so|but|while|whereas|although|though|because|which|unless|and|yet)\s"
 )
@@ -141,17 +149,18 @@ def denies(text: str, source: str) -> bool:
 
     Clauses that share two words of content and half of the text's are compared; a word of them
     that is negated in one and not in the other is a denial. "So no waxy cuticle
-    covers it" denies "a waxy cuticle covers the leaf". Opposites without a negator, such as
-    "thick" and "thin", are not seen. Of 1,763 sentences that teachers wrote from facts 0.7 %
-    are taken for denials of these, most of them wrongly.
+    covers it" denies "a waxy cuticle covers the leaf"; so does "drag most" what has "the lowest
+    drag". Other opposites without a negator, such as "thick" and "thin", are not seen. Of 1,763
+    sentences that teachers wrote from facts 1 % are taken for denials of these, most of them
+    wrongly.
     """
-    theirs = [_polarity(clause) for clause in _clauses(source)]
-    for ours in map(_polarity, _clauses(text)):
-        common = [ours.keys() & each.keys() for each in theirs]
+    theirs = _clauses(source)
+    for ours in _clauses(text):
+        common = [_polarity(ours).keys() & _polarity(each).keys() for each in theirs]
         most = max(map(len, common), default=0)
-        nearest = [pair for pair in zip(common, theirs, strict=True) if len(pair[0]) == most]
-        if most >= max(_MIN_SHARED, len(ours) / 2) and all(
-            any(ours[stem] != each[stem] for stem in shared) for shared, each in nearest
+        nearest = [each for each, shared in zip(theirs, common, strict=True) if len(shared) == most]
+        if most >= max(_MIN_SHARED, len(_polarity(ours)) / 2) and all(
+            _is_opposite(ours, each) for each in nearest
         ):
             return True
     return False
@@ -182,6 +191,21 @@ def _is_held(text: str, sources: list[str], asked: str) -> bool:
 
 def _clauses(text: str) -> list[str]:
     return [clause for clause in _CLAUSE_END.split(without_citations(text).lower()) if clause]
+
+
+def _is_opposite(clause: str, other: str) -> bool:
+    """Whether one clause negates a word the other affirms, or says most where it says least."""
+    ours, theirs = _polarity(clause), _polarity(other)
+    ends = (_is_most(clause), _is_most(other))
+    return any(ours[stem] != theirs[stem] for stem in ours.keys() & theirs.keys()) or (
+        None not in ends and ends[0] != ends[1]
+    )
+
+
+def _is_most(clause: str) -> bool | None:
+    """Return whether a clause speaks of the most or of the least; None of neither or both."""
+    is_most, is_least = (bool(words.search(clause)) for words in (_MOST, _LEAST))
+    return None if is_most == is_least else is_most
 
 
 def _polarity(clause: str) -> dict[str, bool]:

@@ -185,7 +185,7 @@ def load_rubric(source: str | Path = "paper") -> Rubric:
     except ValidationError as err:
         faults = "; ".join(f"at {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors())
         raise UsageError(f"wanted a rubric in {shown(path)}; {faults}") from err
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
+    except (yaml.YAMLError, ValueError, RecursionError) as err:  # a date such as 2024-13-45
         raise UsageError(f"wanted a rubric in {shown(path)}; {shown(err, 160)}") from err
 
 
@@ -396,9 +396,12 @@ def _quoted(text: str) -> str:
 
 
 def _check_places(wordings: Iterable[str], known: set[str]) -> None:
-    """Raise ValueError for a wording that lacks a place or names another."""
+    """Raise ValueError for a wording that lacks a place, names another or gives one a format."""
     for wording in wordings:
-        places = {place for _, place, _, _ in string.Formatter().parse(wording) if place}
+        parsed = list(string.Formatter().parse(wording))
+        if any(form or conversion for _, _, form, conversion in parsed):
+            raise ValueError(f"wanted plain names in braces, got a format in {shown(wording)}")
+        places = {place for _, place, _, _ in parsed if place}
         wanted = known - {"lowest", "highest"}
         if not wanted <= places <= known:
             raise ValueError(

@@ -11,6 +11,7 @@ are not. The one file that touches pint.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from functools import cache, lru_cache
@@ -66,6 +67,8 @@ _UNIT = rf"(?:{_PERCENT}|{_CELSIUS}(?:/{_TERM})?|{_FAHRENHEIT}|{_ANGLE}|{_TIMES}
 _ROUGHLY = re.compile(
     r"(?:\b(?:about|around|roughly|approximately|some|nearly|almost|circa|ca\.)\s|[~≈]\s?)$", re.I
 )
+_ROUGHLY_CHARS = 20
+"""As far back as the longest of these words is looked for."""
 _CLAIM = re.compile(
     rf"(?<![\w.])(?P<low>(?:(?<![^\s(])[-−])?{_NUMBER})"
     r"(?:(?:\s*(?P<by>-|–|/|x|×|by|±)\s*|\s+(?:to|and|plus or minus)\s+)"
@@ -148,7 +151,8 @@ def _is_same(value: float, claim: Claim, other: Claim) -> bool:
     if claim.kind == TEMPERATURE:
         return any(abs(value - v) <= TEMPERATURE_TOLERANCE_K for v in other.values)
     tolerance = ROUGH_TOLERANCE if claim.is_rough else TOLERANCE
-    return any(abs(value - v) <= tolerance * max(abs(value), abs(v)) for v in other.values)
+    # Unlike a comparison by hand this takes no number for near to an endless one.
+    return any(math.isclose(value, v, rel_tol=tolerance) for v in other.values)
 
 
 def _is_number(match: re.Match[str], unit: str) -> bool:
@@ -165,7 +169,8 @@ def _claim(match: re.Match[str], written: str) -> Claim:
     if match["by"] == "/" and not written and _is_fraction(numbers):
         numbers, unit = [numbers[0] / numbers[1]], _Unit(SHARE, 1.0)
     factor = unit.size * _SCALES.get(match["scale"] or "", 1.0)
-    is_rough = _ROUGHLY.search(match.string[: match.start()]) is not None
+    before = match.string[max(0, match.start() - _ROUGHLY_CHARS) : match.start()]
+    is_rough = _ROUGHLY.search(before) is not None
     values = tuple(unit.zero + number * factor for number in numbers)
     return Claim(match[0].strip(), values, unit.kind, is_rough)
 
@@ -182,15 +187,21 @@ def _value(written: str) -> float:
     if "10^" not in plain:
         return float(plain)
     factor, _, power = plain.rpartition("10^")
-    return float(factor.rstrip("x×·*") or 1) * 10.0 ** int(power)
+    return float(factor.rstrip("x×·*") or 1) * float(f"1e{power}")  # 10.0**999 would raise
 
 
 @lru_cache(maxsize=1024)
 def _unit(written: str) -> _Unit:
-    """Return what a unit as written is to the base units of its dimension."""
+    """Return what a unit as written is to the base units of its dimension.
+
+    What pint cannot reckon with, such as "kg^400/m^400" or "m^0", is a kind of its own.
+    """
     registry = _registry()
     name = _expression(written.strip())
-    one, none = (registry.Quantity(n, name).to_base_units() for n in (1.0, 0.0))
+    try:
+        one, none = (registry.Quantity(n, name).to_base_units() for n in (1.0, 0.0))
+    except (ArithmeticError, AttributeError, KeyError, RecursionError):
+        return _Unit(written.strip(), 1.0)
     zero = float(none.magnitude)
     return _Unit(str(one.dimensionality), float(one.magnitude) - zero, zero)
 

@@ -173,8 +173,20 @@ def check_script(
         return None, (f"wanted a script, got {shown(source)}: {reason}; shipped are {known}",)
     except yaml.YAMLError as err:
         return None, (f"wanted YAML in {shown(path)}, {shown(err, 160)}",)
+    except RecursionError:
+        return None, (f"wanted a script, {shown(path)} is nested too deeply",)
     if not isinstance(raw, dict):
         return None, (f"wanted a script with name and turns in {path}, got {shown(raw)}",)
+    try:
+        return _checked(raw, fields)
+    except RecursionError:  # an alias that holds itself
+        return None, (f"wanted a script, {shown(path)} is nested without end",)
+
+
+def _checked(
+    raw: dict[Any, Any], fields: Mapping[str, str]
+) -> tuple[Script | None, tuple[str, ...]]:
+    """Return the script that a file's content is, or None and every fault of it."""
     faults = _form_faults(raw)
     known_fields = raw.get("fields") if isinstance(raw.get("fields"), dict) else {}
     assert isinstance(known_fields, dict)

@@ -223,7 +223,7 @@ def read_picks(answers: Sequence[Answer], path: Path) -> list[View]:
         try:
             row = json.loads(line)
             key, pick = row["key"], str(row["pick"]).strip().lower()
-        except (ValueError, KeyError, TypeError) as err:
+        except (ValueError, KeyError, TypeError, RecursionError) as err:
             faults.append(f"line {number}: wanted key and pick, {shown(err)}")
             continue
         if key not in known:

@@ -81,7 +81,7 @@ def _of_lines(path: Path) -> tuple[list[Answer], list[str]]:
         except ValidationError as err:
             wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in err.errors())
             faults.append(f"line {number} of {path}: {wrong}")
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             faults.append(f"line {number} of {path}: {shown(err)}")
     return found, faults or ([] if found else [f"wanted answers in {path}, found none"])
 

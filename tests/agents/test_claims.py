@@ -140,6 +140,8 @@ def test_the_concept_holds_numbers_and_supports_nothing() -> None:
         ("Let glue cover the radial threads.", "The radial threads carry no glue."),
         ("The threads don't cross the veins.", "Threads cross the veins."),
         ("Keep the veins free of loops.", "The veins form closed loops."),
+        ("Take leaves, which drag most in wind.", "Leaves have the lowest drag in wind."),
+        ("Make the tip the weakest point.", "The tip is the strongest point."),
     ],
 )
 def test_a_negation_of_the_fact_denies_it(said: str, source: str) -> None:
@@ -159,6 +161,8 @@ def test_a_negation_of_the_fact_denies_it(said: str, source: str) -> None:
         ("Not only threads but glue holds the load.", "Threads and glue hold the load."),
         ("No thread of the web is without glue.", "Threads of the web carry glue."),
         ("Golden light falls, not rain.", CUTICLE),
+        ("Most of the leaf's drag is low.", "The leaf's drag is the lowest."),
+        ("Give the tip the lowest drag.", "Leaf tips have the lowest drag and most veins."),
     ],
 )
 def test_a_text_that_agrees_or_speaks_of_something_else_denies_nothing(

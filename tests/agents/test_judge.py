@@ -148,6 +148,8 @@ def test_only_answers_to_one_question_in_one_round_are_paired():
         ("name: x", "at criteria"),
         ("- x", "Input should be a valid dictionary"),
         ("name: [", "wanted a rubric"),
+        ("name: 2024-13-45", "month must be in"),
+        ("name: " + "[" * 3_000, "recursion"),
     ],
 )
 def test_what_is_no_rubric_is_refused(tmp_path, text, fault):
@@ -160,6 +162,9 @@ def test_what_is_no_rubric_is_refused(tmp_path, text, fault):
 def test_a_wording_without_its_places_is_refused():
     with pytest.raises(ValueError, match="wanted the places answer, meaning, question"):
         type(RUBRIC).model_validate(RUBRIC.model_dump() | {"wordings": ["Rate {answer}"]})
+    form = "{question:d} {answer} {meaning}"
+    with pytest.raises(ValueError, match="wanted plain names in braces, got a format"):
+        type(RUBRIC).model_validate(RUBRIC.model_dump() | {"wordings": [form]})
 
 
 async def test_a_real_models_mark_is_that_of_its_own_probabilities(tiny_folder: Path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from agents.quantities import SHARE, TEMPERATURE, claims, is_held
@@ -131,6 +133,25 @@ def test_another_number_or_dimension_does_not_hold_it(said, source):
     (claim,) = claims(said)
     assert claims(source)
     assert not is_held(claim, claims(source))
+
+
+@pytest.mark.parametrize(
+    "text", ["10^999 m", "2.5 × 10⁴⁰⁰ MPa", "1e999 kg", "3 kg^400/m^400", "5 m^0"]
+)
+def test_a_number_beyond_reckoning_is_read_and_held_by_no_other(text):
+    (claim,) = claims(text)
+    assert not is_held(claim, claims("3 m, 4 MPa, 5 kg and 6"))
+    assert not any(is_held(small, [claim]) for small in claims("3 m, 4 MPa, 5 kg and 6 mm"))
+
+
+def test_a_long_text_of_numbers_is_read_in_time_that_grows_with_it():
+    def seconds(n: int) -> float:
+        begun = time.process_time()
+        assert len(claims("11 " * n)) == n
+        return time.process_time() - begun
+
+    seconds(10)
+    assert seconds(8_000) < 12 * seconds(2_000)
 
 
 def test_rounding_is_forgiven_up_to_two_per_cent():

@@ -124,6 +124,8 @@ def test_a_reply_or_field_that_does_not_exist_is_named(tmp_path, place, fault):
         ("name: a\nmodels: []\nturns: [{name: x, ask: y}]", "at models"),
         ("name: a\nturns: [{name: 'x y', ask: y}]", "wanted a name of letters"),
         ("x" * 1_100_000, "more than 1 MB"),
+        ("name: a\nturns: " + "[" * 3_000, "nested too deeply"),
+        ("name: a\nturns: [{name: x, ask: y, json: &own {b: *own}}]", "nested without end"),
     ],
 )
 def test_what_is_no_script_is_refused(tmp_path, text, fault):

@@ -90,11 +90,13 @@ def test_designs_are_read_alone_and_from_a_folder_of_them(finished):
 
 def test_every_fault_of_the_sources_is_told(tmp_path):
     bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"model": "a"}\nnope\n{"model":"a","question":"q","answer":"x","score":3}\n')
+    lines = ['{"model": "a"}', "nope", '{"model":"a","question":"q","answer":"x","score":3}']
+    bad.write_text("\n".join([*lines, "[" * 100_000]))
     answers, faults = read_answers([str(bad), str(tmp_path / "gone"), str(tmp_path)])
     assert len(answers) == 1 - 1
     told = "\n".join(faults)
-    for wanted in ("line 1", "line 2", "score: Extra", "there is no such place", "nothing of the"):
+    places = ("there is no such place", "nothing of the")
+    for wanted in ("line 1", "line 2", "score: Extra", "line 4", *places):
         assert wanted in told
 
 
@@ -186,10 +188,11 @@ def test_a_damaged_form_tells_every_fault(tmp_path):
     rows = [json.loads(line) for line in form.read_text().splitlines()]
     rows[0]["pick"], rows[1]["key"] = "maybe", "zzz"
     del rows[2]["pick"]
-    form.write_text("".join(json.dumps(row) + "\n" for row in rows) + "nope\n")
+    form.write_text("".join(json.dumps(row) + "\n" for row in rows) + "nope\n" + "[" * 100_000)
     with pytest.raises(UsageError) as caught:
         read_picks(ANSWERS, form)
-    for wanted in ("line 1: wanted first", "line 2: its key", "line 3: wanted key", "line 10"):
+    lines = ("line 1: wanted first", "line 2: its key", "line 3: wanted key", "line 10", "line 11")
+    for wanted in lines:
         assert wanted in str(caught.value)
 
 
