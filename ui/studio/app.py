@@ -22,6 +22,7 @@ FRAME = """
   .nav-holder nav { justify-content: space-between !important; gap: 0 !important; }
   .nav-holder nav { padding: 0 8px !important; }
   .nav-holder nav a { padding: 6px 4px !important; font-size: .9375rem; }
+  .gradio-container > .main { padding: 12px !important; }
 }
 """
 """Style of what lies around the pages; Gradio confines `css` to their contents."""

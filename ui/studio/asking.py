@@ -12,7 +12,7 @@ from orbweave.errors import OrbweaveError, UsageError, shown
 from orbweave.records import Record
 from ui.studio.beside import shown_beside
 from ui.studio.desk import Desk
-from ui.studio.order import MAX_IMAGES, models
+from ui.studio.order import MAX_IMAGES, first_fault, models
 from ui.studio.sitting import Sitting
 from ui.studio.table import Relative, Seat, shown_table, welcome
 
@@ -22,6 +22,8 @@ Deed = Literal[
     "stop", "again", "repeat", "rate", "edit", "reroll", "choose", "say", "revise", "draw-both",
     "pin", "unpin",
 ]  # fmt: skip
+FILLED_IN = {"text", "seed", "images"}
+"""Fields of a button's form that somebody types."""
 BUSY_S = 0.5
 """How often a page looks at a design that is under way."""
 IDLE_S = 5.0
@@ -113,8 +115,8 @@ def act(desk: Desk, owner: str, asked: Any) -> dict[str, str]:
     beside = ""
     try:
         wanted = Act.model_validate(asked)
-    except ValidationError:
-        return {"design": "", "beside": "", "fault": "wanted something the studio can do"}
+    except ValidationError as err:
+        return {"design": "", "beside": "", "fault": _unfit(err)}
     try:
         sitting = desk.sitting(owner, wanted.design)
         if wanted.do == "stop":
@@ -164,6 +166,12 @@ def _steered(desk: Desk, owner: str, wanted: Act) -> Sitting:
     if wanted.branches and wanted.do in {"edit", "reroll"}:
         return desk.branch(owner, wanted.design, turn, change, how)
     return desk.steer(owner, wanted.design, change, how)
+
+
+def _unfit(err: ValidationError) -> str:
+    """Say what somebody filled in wrongly; what no page of ours sends is told in general."""
+    fields = {str(fault["loc"][0]) for fault in err.errors() if fault["loc"]}
+    return first_fault(err) if fields <= FILLED_IN else "wanted something the studio can do"
 
 
 def seat_of(desk: Desk, owner: str, sitting: Sitting) -> Seat:

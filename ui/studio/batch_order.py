@@ -6,11 +6,13 @@ be opened on the server.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from orbweave.errors import UsageError
 from orbweave.jobs import Jobs
 from ui.batch import profile_of
 from ui.matrix import COLUMNS, BatchRow, expand, parse_seeds
@@ -49,7 +51,10 @@ def options_of(fields: Mapping[str, str]) -> dict[str, list[str]]:
     given = {name: fields.get(name, "").strip() for name in OPTIONS}
     options = {name: [value] for name, value in given.items() if value and value != OWN}
     seeds = fields.get("seed", "").strip()
-    return options | ({"seed": parse_seeds([seeds])} if seeds else {})
+    try:
+        return options | ({"seed": parse_seeds([seeds])} if seeds else {})
+    except UsageError as err:
+        raise UsageError(_spoken(str(err))) from err
 
 
 def read_plan(table: Path, options: Mapping[str, Sequence[str]]) -> Plan:
@@ -71,7 +76,8 @@ def read_plan(table: Path, options: Mapping[str, Sequence[str]]) -> Plan:
     rows, more = _expanded(kept, sound)
     for made in rows:
         more += [Fault(made.number, column, message) for column, message in _too_much(made)]
-    faults = sorted(dict.fromkeys([*faults, *more]), key=lambda fault: fault.row or 0)
+    told = [fault._replace(message=_spoken(fault.message)) for fault in [*faults, *more]]
+    faults = sorted(dict.fromkeys(told), key=lambda fault: fault.row or 0)
     return Plan([] if faults else rows, faults)
 
 
@@ -94,6 +100,11 @@ def _expanded(
     if n > MAX_ROWS:
         return [], [Fault(None, "", f"wanted at most {MAX_ROWS:,} designs on this page, got {n:,}")]
     return expand(rows, options, "product")
+
+
+def _spoken(message: str) -> str:
+    """Return a message that speaks of fields, not of the command line's options."""
+    return re.sub(r"--(?=[a-z])", "", message)
 
 
 def _offered() -> dict[str, Collection[str]]:

@@ -122,7 +122,7 @@ class Batches:
         """Keep an uploaded table; nothing is run yet.
 
         Raises:
-            UsageError: it is too large, of no known type, or the values cannot be read.
+            UsageError: it is too large, of no known type, or it or the values cannot be read.
         """
         suffix = Path(name).suffix.lower()
         if suffix not in SUFFIXES:
@@ -140,6 +140,11 @@ class Batches:
         )
         batch = Batch(self._drawer.new(owner), asked)
         write_bytes(batch.table, content)
+        try:
+            self.plan(batch)
+        except UsageError as err:  # nobody could read it later, nor discard it
+            shutil.rmtree(batch.folder, ignore_errors=True)
+            raise UsageError(str(err).replace(str(batch.table), shown(asked.name))) from err
         _keep(batch)
         return batch
 

@@ -27,7 +27,7 @@ from ui.matrix import BatchRow
 from ui.rendering import consecutive
 from ui.studio.boards import Boards
 from ui.studio.journal import Moved, Noted
-from ui.studio.sitting import Asked, Sitting
+from ui.studio.sitting import RESTARTED, Asked, Sitting
 from ui.studio.talk import at_work
 
 __all__ = ["MAX_EACH", "MAX_WAITING", "Desk", "Opener"]
@@ -43,6 +43,7 @@ WAIT_S = 0.2
 """How often an idle worker looks whether the desk closes."""
 RETRY_S = 5.0
 """How long a design that cannot be kept waits for room on the disk."""
+CLOSED = "the studio was closed"
 STORIES = 64
 """Stories of finished designs kept in memory, some 100 kB each."""
 
@@ -107,7 +108,7 @@ class Desk:
             self._workers.append(worker)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Stop what is running, which counts as interrupted, and give the folder free.
+        """Stop what is running, which goes on at the next start, and give the folder free.
 
         Args:
             timeout_s: Longest wait for a worker; one that loads a model cannot be stopped.
@@ -313,10 +314,11 @@ class Desk:
     ) -> Sitting:
         """Queue a design of its own that goes on from `state`, with the pictures drawn so far."""
         asked = Asked(row=row, at=time.time(), branched_from=first.id)
-        sitting = Sitting.begin(self.data / owner / _fresh_name(), asked)
+        sitting = Sitting.prepare(self.data / owner / _fresh_name(), asked)
         if (first.folder / "pictures").is_dir():
             shutil.copytree(first.folder / "pictures", sitting.folder / "pictures")
         sitting.lay_anew(state, how)
+        sitting.settle()  # cut off before, it would begin anew and without the change
         self._of(owner)[sitting.id] = sitting
         self._line_up(sitting)
         return sitting
@@ -340,16 +342,19 @@ class Desk:
         return sorted((s for s in found if s is not None), key=lambda s: (s.asked.at, s.id))
 
     def _take_up(self, sitting: Sitting) -> None:
-        """Queue what was waiting when the server went; say what was cut off."""
-        status = sitting.status
-        if status == "queued":
-            self._waiting.append(sitting)
-        elif status == "running":
+        """Queue what was waiting or under way when the server went."""
+        if sitting.status == "running":
             remove_leftovers(sitting.target)
             if sitting.record is not None:  # it was cut off between its last two lines
                 sitting.add(Moved("done"))
+            elif sitting.stands_still:  # it may be what brings the server down
+                sitting.add(Moved("interrupted", "the studio was restarted twice at this step"))
             else:
-                sitting.add(Moved("interrupted", "the studio was restarted"))
+                sitting.lay_anew(sitting.state, why=RESTARTED)
+        elif sitting.status == "interrupted" and sitting.story.why == CLOSED:
+            sitting.lay_anew(sitting.state)
+        if sitting.status == "queued":
+            self._waiting.append(sitting)
         sitting.rest()  # most are never looked at again
 
     def _check_room(self, n_own: int) -> None:
@@ -435,7 +440,7 @@ class Desk:
             if sitting.stopped.is_set():
                 end = Moved("stopped", "by you")
             else:
-                end = Moved("interrupted", "the studio was closed")
+                end = Moved("interrupted", CLOSED)
         except Exception as err:
             logger.exception("the design %s failed", sitting.id)
             end = Moved("failed", _said(err))

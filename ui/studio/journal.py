@@ -23,7 +23,7 @@ from orbweave.files import write_text
 __all__ = ["Entry", "Happening", "Journal", "Moved", "Noted", "Status", "Steered"]
 
 Status = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
-"""`interrupted` is a run that a restart of the server cut off; it can go on."""
+"""`interrupted` is a run that was cut off twice at the same step; a person may let it go on."""
 
 
 @dataclass(frozen=True)

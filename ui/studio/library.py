@@ -50,6 +50,8 @@ class Card:
     """Its pictures, those of that version first, then of the latest."""
     words: str
     """Everything that can be searched, folded."""
+    changed: str = ""
+    """What a person changed in it; tells branches of one concept apart."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
             for version in sorted(story.pictures, key=lambda v: (v != result, -v))
             for picture in story.pictures[version]
         )
-        domains = story.domains
+        domains, changed = story.domains, " ".join(story.steered)
     if not sitting.is_open:
         sitting.rest()
     texts = [row.brief.concept, *(f"{p.title} {p.prompt}" for p in prompts), *spoken]
@@ -166,6 +168,7 @@ def _card(sitting: Sitting, status: Status, stars: int, n_heard: int) -> Card:
         score=sum(scores.values()) / len(scores) if scores else None,
         shots=shots,
         words=_folded(" ".join(texts)),
+        changed=changed,
     )
 
 

@@ -13,7 +13,16 @@ from orbweave.records import SCALES, Brief, Domain, Record, Scale, Targets, clea
 from ui.matrix import BatchRow
 from ui.rendering import RenderSettings, consecutive, parse_size
 
-__all__ = ["MAX_IMAGES", "MAX_ROUNDS", "MAX_SIDE_PX", "MAX_STEPS", "Wish", "models", "teams"]
+__all__ = [
+    "MAX_IMAGES",
+    "MAX_ROUNDS",
+    "MAX_SIDE_PX",
+    "MAX_STEPS",
+    "Wish",
+    "first_fault",
+    "models",
+    "teams",
+]
 
 MAX_ROUNDS = 5
 MAX_IMAGES = 8
@@ -21,6 +30,12 @@ MAX_STEPS = 100
 MAX_SIDE_PX = 1024
 """A page is shared: nobody may hold the machine for hours. The command line knows no such
 bounds."""
+SPOKEN = {
+    "direction_deg": "direction in degrees",
+    "images": "number of pictures",
+    "spacing_px": "spacing in pixels",
+}
+"""What fields are called to people, where their names do not say it."""
 
 
 def teams() -> list[str]:
@@ -76,7 +91,7 @@ class Wish(Record):
         try:
             return cls.model_validate(fields)
         except ValidationError as err:
-            raise UsageError(_first_fault(err)) from err
+            raise UsageError(first_fault(err)) from err
 
     def row(self) -> BatchRow:
         """Return the order for the team.
@@ -89,7 +104,7 @@ class Wish(Record):
         _check("language model", self.model, ["", *models("language")])
         _check("image model", self.image_model, models("image"))
         _check("geometry", self.structure, ["auto", "none"])
-        size = parse_size(self.size)
+        size = _size(self.size)
         if size is not None and max(size) > MAX_SIDE_PX:
             raise UsageError(f"wanted at most {MAX_SIDE_PX} pixels a side, got {max(size)}")
         settings = RenderSettings(
@@ -109,8 +124,8 @@ class Wish(Record):
                 seed=self.seed,
             )
         except ValidationError as err:
-            raise UsageError(_first_fault(err)) from err
-        consecutive(self.seed, self.images)
+            raise UsageError(first_fault(err)) from err
+        _check_seeds(self.seed, self.images)
         return BatchRow(
             number=0,
             brief=brief,
@@ -128,7 +143,31 @@ def _check(what: str, value: str, known: list[str]) -> None:
         raise UsageError(f"wanted a {what} of {', '.join(filter(None, known))}; got {shown(value)}")
 
 
-def _first_fault(err: ValidationError) -> str:
+def _size(text: str) -> tuple[int, int] | None:
+    """Return (width, height) in pixels; a page has no options with dashes to speak of."""
+    try:
+        return parse_size(text)
+    except UsageError as err:
+        raise UsageError(f"wanted a size as 256 or 512x384, got {shown(text)}") from err
+
+
+def _check_seeds(seed: int, images: int) -> None:
+    try:
+        consecutive(seed, images)
+    except UsageError as err:
+        raise UsageError(
+            f"wanted {images} seeds below {2**32:,}, got {seed:,} for the first; "
+            "choose a smaller seed"
+        ) from err
+
+
+def first_fault(err: ValidationError) -> str:
+    """Say of the first field that cannot be used what is wrong with it."""
     first = err.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]).replace("_", " ")
-    return f"wanted a {where} that can be used, got {shown(first['input'])}: {first['msg'].lower()}"
+    where = ".".join(str(part) for part in first["loc"])
+    where = SPOKEN.get(where, where.replace("_", " "))
+    if first["input"] is None:
+        return f"wanted a {where}, the field is empty"
+    # After the comma pydantic tells of its parser.
+    why = first["msg"].lower().partition(", unable to parse")[0]
+    return f"wanted a {where} that can be used, got {shown(first['input'])}: {why}"

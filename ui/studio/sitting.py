@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from agents.events import Critiqued, Rendered, TurnEnded
 from agents.recording import events_of
 from agents.state import STATE_FILE, PicturesStep, State, StateError, read_state, write_state
 from agents.steering import siblings
@@ -30,11 +31,13 @@ from ui.matrix import BatchRow
 from ui.studio.journal import Entry, Happening, Journal, Moved, Status, Steered
 from ui.studio.story import Story
 
-__all__ = ["STARS", "Asked", "Sitting", "kept_name"]
+__all__ = ["RESTARTED", "STARS", "Asked", "Sitting", "kept_name"]
 
 STARS = range(6)
 """0 means not rated."""
 OPEN: frozenset[Status] = frozenset({"queued", "running"})
+RESTARTED = "the studio was restarted"
+"""Why a design is queued that was under way when the server went."""
 GEOMETRY = "seed-structure-"
 """How the names of bare geometries begin."""
 
@@ -75,11 +78,21 @@ class Sitting:
     @classmethod
     def begin(cls, folder: Path, asked: Asked) -> Sitting:
         """Return a new sitting, queued; its folder is made."""
+        sitting = cls.prepare(folder, asked)
+        sitting.settle()
+        return sitting
+
+    @classmethod
+    def prepare(cls, folder: Path, asked: Asked) -> Sitting:
+        """Return a new sitting that a restart does not find until it is settled."""
         folder.mkdir(parents=True)
-        write_text(folder / "order.json", asked.model_dump_json(indent=2) + "\n")
         sitting = cls(folder, asked)
         sitting.add(Moved("queued"))
         return sitting
+
+    def settle(self) -> None:
+        """Keep what was asked for; from then on the sitting is found."""
+        write_text(self.folder / "order.json", self.asked.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def find(cls, folder: Path) -> Sitting | None:
@@ -203,12 +216,23 @@ class Sitting:
         write_state(state, self.folder / STATE_FILE)
         self.n_kept += 1
 
-    def lay_anew(self, state: State | None, how: str = "") -> None:
+    @property
+    def stands_still(self) -> bool:
+        """Whether no step came to its end since it last went on after a restart."""
+        for entry in reversed(list(self._journal.read())):
+            if isinstance(entry.what, TurnEnded | Rendered | Critiqued):
+                return False
+            if isinstance(entry.what, Moved) and entry.what.why == RESTARTED:
+                return True
+        return False
+
+    def lay_anew(self, state: State | None, how: str = "", why: str = "") -> None:
         """Queue it once more, to go on from `state`; what was drawn so far stays.
 
         Args:
             state: None begins at the beginning.
             how: What a person changed; empty if nothing.
+            why: `RESTARTED`, if no person asked for it.
         """
         with self.lock:
             steered = [Steered(text) for text in (*self.story.steered, *([how] if how else []))]
@@ -221,7 +245,7 @@ class Sitting:
             self.n_laid += 1
             self._story = None
             self.stopped.clear()
-            self.add(Moved("queued"))
+            self.add(Moved("queued", why))
 
     def put_back(self) -> None:
         """Copy the pictures of earlier steps into the design folder being built."""

@@ -111,6 +111,21 @@ def test_a_wrong_or_huge_upload_is_refused(batches, tmp_path, name, content, wan
     assert not (tmp_path / "data").exists()
 
 
+def test_what_cannot_be_read_is_told_by_its_own_name_and_not_kept(batches, tmp_path):
+    with pytest.raises(UsageError, match="begins as UTF-16") as refused:
+        batches.add("ann", "from a sheet.csv", b"\xff\xfe\x00", {})
+    assert "'from a sheet.csv'" in str(refused.value)
+    assert str(tmp_path) not in str(refused.value)
+    assert batches.all("ann") == [] and not [*(tmp_path / "data").rglob("table.csv")]
+
+
+def test_faults_speak_of_the_fields_of_the_page(batches):
+    with pytest.raises(UsageError, match="wanted seed as 7"):
+        added(batches, seed="any")
+    (fault,) = batches.plan(added(batches, "concept,size\na web,big\n")).faults
+    assert fault.message == "wanted size as 256 or 512x384, got 'big'"
+
+
 def test_a_file_is_kept_where_it_belongs_whatever_it_is_called(batches, tmp_path):
     batch = added(batches, name="../../../up/…<script>.csv")
     assert batch.table.is_relative_to(tmp_path / "data" / "ann" / "batches")

@@ -264,6 +264,55 @@ def test_designs_are_put_on_boards_and_found_by_likeness(person):
     expect(page.locator(".ow-card")).to_have_count(2)
 
 
+def test_enter_puts_a_design_on_a_board_and_a_date_counts_once_its_field_is_left(person):
+    one = person()
+    page = one.asks()
+    done(page)
+    page.goto(one.server.url + "/library")
+    page.get_by_text("put on a board").click()
+    page.get_by_label("Name of the board").fill("by Enter")
+    page.get_by_label("Name of the board").press("Enter")
+    expect(page.locator(".ow-boards > form")).to_contain_text("by Enter")
+    page.get_by_label("From").fill("2999-12-31")
+    page.get_by_label("From").press("Tab")
+    expect(page.locator(".ow-card")).to_have_count(0)
+
+
+def test_the_settings_can_be_read_on_a_phone(person):
+    page = person(viewport={"width": 390, "height": 844}).page()
+    expect(page.locator(".ow-welcome")).to_be_visible()
+    page.click("#settings button")
+    expect(page.get_by_label("Wanted spacing")).to_be_visible()
+    clipped = page.evaluate(
+        """() => [...document.querySelectorAll("#settings .form *")]
+          .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1)
+          .filter((e) => getComputedStyle(e).display !== "inline")
+          .map((e) => e.value || e.textContent.trim())"""
+    )
+    assert clipped == []
+    scale = page.get_by_label("Scale").bounding_box()
+    talk = page.locator(".ow-welcome").bounding_box()
+    assert scale is not None and scale["width"] > 200  # the arrow lies beside the word, not on it
+    assert talk is not None and talk["width"] > 340
+
+
+def test_the_catalogue_needs_no_scrolling_sideways_on_a_phone(person):
+    page = person(viewport={"width": 390, "height": 844}).page("/models")
+    licence = page.locator(".ow-stacked td[data-head=licence]").first
+    expect(licence).to_contain_text("Apache-2.0")
+    for table in page.locator(".ow-stacked .ow-scroll").all():
+        assert table.evaluate("(e) => e.scrollWidth <= e.clientWidth")
+
+
+def test_nobody_seems_to_go_on_writing_once_a_design_is_stopped(person, parts):
+    parts.word_s = 0.2
+    page = person().asks()
+    expect(page.locator(".ow-caret").first).to_be_visible()
+    page.click("text=Stop")
+    expect(page.locator(".ow-status")).to_contain_text("Stopped by you")
+    expect(page.locator(".ow-caret:visible")).to_have_count(0)
+
+
 def test_markup_from_people_models_and_facts_is_text(person, parts):
     def evil(request: Generation) -> str:
         said = obedient(request)
@@ -359,9 +408,7 @@ def test_the_page_finds_the_studio_again_after_a_restart(browser, open_desk, par
     server.close()
     desk = open_desk()
     again = Server(desk, port=server.port)
-    expect(page.locator(".ow-status")).to_contain_text("Interrupted", timeout=WAIT_MS)
     parts.word_s = 0.0
-    page.get_by_role("button", name="Go on", exact=True).click()
     done(page)
     assert one.faults == []
     one.context.close()

@@ -23,10 +23,11 @@ def test_a_wish_becomes_the_row_of_a_batch():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"images": 99}, "wanted a images"),
+        ({"images": 99}, "wanted a number of pictures"),
         ({"rounds": 0}, "wanted a rounds"),
         ({"seed": -1}, "wanted a seed"),
-        ({"seed": 2**32 - 1}, "choose a smaller --seed"),
+        ({"seed": 2**32 - 1}, "choose a smaller seed"),
+        ({"seed": None}, "wanted a seed, the field is empty"),
         ({"steps": 10**9}, "wanted a steps"),
         ({"scale": "galaxy"}, "wanted a scale"),
         ({"domains": ("stone",)}, "wanted a domains"),
@@ -36,8 +37,12 @@ def test_a_wish_becomes_the_row_of_a_batch():
         ({"structure": "/etc/passwd"}, "wanted a geometry of auto, none"),
         ({"size": "4096"}, "wanted at most 1024 pixels a side, got 4096"),
         ({"size": "100"}, "wanted a width"),
-        ({"size": "big"}, "wanted --size as"),
-        ({"direction_deg": 300.0}, "wanted a direction deg"),
+        ({"size": "big"}, "wanted a size as 256 or 512x384, got 'big'"),
+        ({"direction_deg": 300.0}, "wanted a direction in degrees"),
+        (
+            {"spacing_px": "wide"},
+            "spacing in pixels that can be used, got 'wide': input should be a valid number$",
+        ),
         ({"concept": "x" * 5_000_000}, "wanted a concept"),
         ({"colour": "red"}, "wanted a colour"),
     ],
@@ -60,7 +65,7 @@ def test_markup_in_a_concept_is_just_a_concept():
 def test_wanted_measures_are_typed_or_left_out():
     targets = wish(solid_fraction=" 0.4 ", direction_deg="", spacing_px="12").row().brief.targets
     assert (targets.solid_fraction, targets.direction_deg, targets.spacing_px) == (0.4, None, 12.0)
-    with pytest.raises(UsageError, match="wanted a spacing px"):
+    with pytest.raises(UsageError, match="wanted a spacing in pixels"):
         wish(spacing_px="wide")
 
 

@@ -8,6 +8,7 @@ from agents.state import PromptStep
 from ui.studio.asking import act, look
 from ui.studio.library import card
 from ui.studio.sitting import kept_name
+from ui.studio.table import cards
 
 from .conftest import wait_until, wish
 
@@ -133,3 +134,23 @@ def test_who_comes_to_a_busy_table_is_told_how_many_wait(desk, parts):
         desk.start("ben", wish(seed=seed).row())
     wait_until(lambda: desk.n_waiting == 2, "the first began")
     assert "2 designs wait for the team already" in _html(desk, "", "welcome")
+
+
+def test_the_library_tells_a_branch_from_its_origin(desk, done):
+    made, _ = _act(desk, done.id, "edit", turn=2, text=WORDS, branches=True)
+    assert (card(made).changed, card(done).changed) == ("You changed turn 2.", "")
+    assert "You changed turn 2." in cards([card(made)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"do": "reroll", "seed": -5}, "wanted a seed that can be used, got '-5'"),
+        ({"do": "reroll", "seed": 1.5}, "wanted a seed that can be used, got '1.5'"),
+        ({"do": "draw-both", "images": 100}, "wanted a number of pictures that can be used"),
+        ({"do": "say", "text": "x" * 20_001}, "wanted a text that can be used"),
+        ({"do": "fly", "seed": -5}, "wanted something the studio can do"),
+    ],
+)
+def test_what_is_filled_in_wrongly_is_told_by_its_name(desk, fields, said):
+    assert act(desk, "ann", {"design": "any"} | fields)["fault"].startswith(said)

@@ -154,7 +154,14 @@ window.orbweave = (() => {
       if (answer.design && answer.design !== design) open(answer.design, answer.beside);
       else look();
     });
+    root.addEventListener("submit", enter);
     look();
+  }
+
+  // Enter in a form of one line presses its button.
+  function enter(event) {
+    event.preventDefault();
+    event.target.querySelector("[data-do]")?.click();
   }
 
   async function press(design, button) {
@@ -211,6 +218,7 @@ window.orbweave = (() => {
   }
 
   function library(element) {
+    element.addEventListener("submit", enter);
     element.addEventListener("click", async (event) => {
       const like = event.target.closest("[data-like]");
       if (like) {

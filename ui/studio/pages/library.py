@@ -87,8 +87,10 @@ def build(desk: Desk) -> None:
         )
 
     changes = [each.change for each in (words, domain, model, stars, board, like, changed)]
+    # A date is heard when it is whole: after Enter, or when the field is left.
+    dates = [event for each in (since, until) for event in (each.submit, each.blur)]
     gr.on(
-        [*changes, since.submit, until.submit],
+        [*changes, *dates],
         library,
         inputs=fields,
         outputs=[shown, model, board],

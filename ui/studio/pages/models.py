@@ -33,8 +33,8 @@ class Figures(NamedTuple):
 def build(desk: Desk) -> None:
     """Lay out the page."""
     sections = [
-        _section("Language models", HEAD, _rows("language")),
-        _section("Image models", HEAD, _rows("image")),
+        _section("Language models", HEAD, _rows("language"), is_stacked=True),
+        _section("Image models", HEAD, _rows("image"), is_stacked=True),
     ]
     for title, head, rows in benchmark_tables(FIGURES):
         sections += [_section(title, head, rows), plots(head, rows)]
@@ -71,17 +71,30 @@ def _rows(kind: str) -> list[list[str]]:
     ]
 
 
-def _section(title: str, head: list[str], rows: list[list[str]]) -> str:
-    """Return a table as HTML; one that is too wide is scrolled, also by keyboard."""
+def _section(
+    title: str, head: list[str], rows: list[list[str]], *, is_stacked: bool = False
+) -> str:
+    """Return a table as HTML; one that is too wide is scrolled, also by keyboard.
+
+    Args:
+        title: What stands above it.
+        head: Names of the columns.
+        rows: Cells, in Markdown.
+        is_stacked: On a phone lay the cells of a row below each other: they are to be read,
+            not compared down the column.
+    """
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f"<td>{_marked(cell)}</td>" for cell in cells)
+        + "".join(
+            f'<td data-head="{escape(column)}">{_marked(cell)}</td>'
+            for column, cell in zip(head[1:], cells, strict=False)
+        )
         + "</tr>"
         for name, *cells in rows
     )
     return (
-        f'<section class="ow-models"><h2>{escape(title)}</h2>'
+        f'<section class="ow-models{" ow-stacked" if is_stacked else ""}"><h2>{escape(title)}</h2>'
         f'<div class="ow-scroll" tabindex="0" role="region" aria-label="{escape(title)}">'
         f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div></section>"
     )
