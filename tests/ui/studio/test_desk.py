@@ -137,7 +137,7 @@ def test_a_design_that_is_under_way_at_two_kills_waits_for_a_person_with_every_w
         assert not list(found.folder.glob(".design.0123abcd*"))
         if kill == 1:  # it goes on by itself
             sitting = found
-            wait_until(lambda: sitting.status == "running" and _spoken(sitting) > 10, "again")
+            wait_until(lambda s=sitting: s.status == "running" and _spoken(s) > 10, "again")
     assert (found.status, found.story.why) == (
         "interrupted",
         "the studio was restarted twice at this step",
