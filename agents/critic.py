@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from agents.claims import sentences, share_held
+from agents.claims import sentences, share_held, unsupported
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.generation import Message
@@ -237,13 +237,16 @@ async def _advice(
     scores: Mapping[str, float],
     seed: int,
 ) -> str:
-    """Return one or two sentences of advice; a standing one, marked, if the model gives none."""
+    """Return one or two sentences of advice; a standing one, marked, if the model gives none.
+
+    A sentence with a number that the critic was not told is left out.
+    """
     echoes = [example.reply for example in team.critique.examples]
     for attempt in range(team.critique.tries):
         job = team.critique.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
-        whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"][:2]
-        advice = " ".join(whole)
+        whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"]
+        advice = " ".join([s for s in whole if not unsupported(s, fields.values())][:2])
         usable = not faults_of(advice, min_words=6, max_words=70, echo_of=echoes)
         if usable and share_held(advice, [*fields.values(), *echoes]) >= team.critique.grounding:
             return advice

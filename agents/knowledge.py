@@ -205,8 +205,9 @@ class Knowledge:
     ) -> tuple[Citation, ...]:
         """Return up to `k` facts near the query in meaning and words, best first, none twice.
 
-        Facts that say what one would see, or give a number, are preferred a little; the
-        score shown is the plain cosine similarity.
+        Facts that say what one would see, or give a number, are preferred a little, and one of
+        several says what one would see, if any does: a prompt is made of it. The score shown is
+        the plain cosine similarity.
 
         Args:
             query: A concept or question in words.
@@ -221,7 +222,7 @@ class Knowledge:
             rows, key=lambda i: (-worth[i] - _preference(self.facts[i]), self.facts[i].id)
         )
         return tuple(
-            _citation(self.facts[i], float(scores.cosine[i])) for i in self._unlike(ranked, k)
+            _citation(self.facts[i], float(scores.cosine[i])) for i in self._with_a_look(ranked, k)
         )
 
     def experts_for(self, concept: str, n: int = 3) -> tuple[Domain, ...]:
@@ -241,6 +242,14 @@ class Knowledge:
         order = sorted(best, key=lambda d: (d not in named, -best[d]))
         floor = max(best.values()) * _SHARE
         return tuple(d for d in order if d in named or best[d] >= floor)[: max(1, n)]
+
+    def _with_a_look(self, ranked: Sequence[int], k: int) -> list[int]:
+        """Return the first k unlike facts; if none has a look, the first that has comes last."""
+        chosen = self._unlike(ranked, k)
+        if k == 1 or any(self.facts[i].visual for i in chosen):
+            return chosen
+        looks = [i for i in ranked if self.facts[i].visual]
+        return self._unlike([*chosen[:-1], *looks, chosen[-1]], k)[: len(chosen)]
 
     def _unlike(self, ranked: Sequence[int], k: int) -> list[int]:
         """Return the first k facts, without those that say the same as one before them."""

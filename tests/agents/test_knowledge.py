@@ -91,6 +91,21 @@ def test_search_does_not_give_the_same_thing_twice() -> None:
     assert [citation.id for citation in found] == ["leaf-0001", "leaf-0003"]
 
 
+def test_one_of_several_facts_says_what_one_would_see() -> None:
+    others = ("carry water", "stiffen blades", "end at margins", "bend in wind")
+    near = [_fact(n, f"Veins branch, {rest}") for n, rest in enumerate(others, start=1)]
+    far = _fact(9, "Hairs cover a leaf", visual="fine hairs on a disc")
+
+    def found(facts: list[Fact], k: int) -> list[str]:
+        hits = Knowledge(facts, hashed_words).search("Veins branch", k=k)
+        return [hit.id for hit in hits]
+
+    plain = found(near, 3)
+    assert len(plain) == 3
+    assert found([*near, far], 3) == [*plain[:2], far.id]
+    assert found([*near, far], 1) == plain[:1]
+
+
 def test_what_can_be_seen_is_preferred_among_equals() -> None:
     facts = [_fact(1, "Veins branch"), _fact(2, "Veins branch", visual="Lines that fork.")]
     (found,) = Knowledge(facts, hashed_words).search("Veins branch", k=1)

@@ -372,6 +372,19 @@ async def test_stray_advice_is_replaced_by_a_standing_one_that_says_so() -> None
     assert "football" not in talk.critiques[0].advice
 
 
+async def test_a_number_that_the_critic_was_not_told_is_left_out_of_its_advice() -> None:
+    sound = "Let the thick threads taper toward the margin of the blade."
+
+    def inventive(request: Generation) -> str:
+        if request.prefix.endswith("Advice:"):
+            return f"{request.prefix} Pomelo skin absorbs 60 dB/cm against 25 of wood. {sound}"
+        return _obedient(request)
+
+    advice = (await _talk(FakeEngine(inventive))).critiques[0].advice
+    assert "60" not in advice
+    assert sound in advice
+
+
 async def test_what_the_prompt_shows_is_not_avoided() -> None:
     def contrary(request: Generation) -> str:
         if request.prefix.endswith("Avoid:"):
