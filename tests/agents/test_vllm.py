@@ -20,6 +20,7 @@ from agents.engines import Engines
 from agents.fake import hashed_words
 from agents.generation import Generation, Message, Sampling
 from orbweave.models import ModelRef, export_model, resolve_adapter
+from orbweave.processor import multiplies_bfloat16
 from orbweave.records import Brief, ImagePrompt, Measurement, Picture
 from ui.design import team_with
 
@@ -42,8 +43,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     adapter = resolve_adapter(ModelRef.parse("generalist"))
+    dtype = "bfloat16" if multiplies_bfloat16() else "float32"
     command = [str(VLLM), "serve", str(base), "--served-model-name", "base"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     command += ["--enforce-eager", "--max-model-len", "4096", "--max-num-seqs", "4"]
     command += ["--enable-lora", "--max-lora-rank", "32", "--lora-modules", f"generalist={adapter}"]
     quiet = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
@@ -82,7 +84,7 @@ async def test_options_weigh_what_they_weigh_in_process(address: str, name: str)
     expected = await near.logprobs(FRANCE, CITIES)
     await near.close()
     assert far.weighing == "exact"
-    assert found == pytest.approx(expected, abs=0.6)  # both in bfloat16, summed in other orders
+    assert found == pytest.approx(expected, abs=0.6)  # summed in other orders
     assert max(found) == found[0]
 
 
@@ -125,7 +127,7 @@ async def test_the_team_designs_with_it(address: str) -> None:
         knowledge=load_knowledge(embed=hashed_words),
         structure_for=lambda prompt, seed: None,
         render=render,
-        rounds=2,
+        rounds=1,  # each takes it minutes on a CPU
         team=team,
     )
     assert {turn.role for turn in talk.turns} == {"expert", "engineer", "critic"}
