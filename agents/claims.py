@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from agents.quantities import Claim, is_held
+from agents.quantities import Claim, is_held, is_seen
 from agents.quantities import claims as _numbers
 from orbweave.records import Check
 
@@ -24,6 +24,7 @@ __all__ = [
     "cited_ids",
     "claims",
     "denies",
+    "is_visible",
     "sentences",
     "share_held",
     "shared_words",
@@ -70,6 +71,7 @@ _LEAST = re.compile(
 _CLAUSE_END = re.compile(
     r"[,;:.!?()]\s+|\s(?:so|but|while|whereas|although|though|because|which|unless|and|yet)\s"
 )
+_WAVELENGTH = re.compile(r"\bwavelengths?\b|\d\s?nm\b.*\blight\b|\blight\b.*\d\s?nm\b", re.I | re.S)
 _WORD = re.compile(r"[a-z]+?n't|[a-z]+")
 
 
@@ -101,6 +103,11 @@ def capitalised(text: str) -> str:
 def claims(text: str) -> tuple[Claim, ...]:
     """Return the numbers a text states, without ids, list numbers and words such as "3D"."""
     return _numbers(re.sub(r"(?m)^\s*\d+[.)]\s", "", without_citations(text)))
+
+
+def is_visible(text: str) -> bool:
+    """Whether every number of a text is one that a picture can show, and none a wavelength."""
+    return not _WAVELENGTH.search(text) and all(is_seen(claim) for claim in claims(text))
 
 
 def unsupported(text: str, sources: Iterable[str]) -> tuple[str, ...]:

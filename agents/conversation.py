@@ -234,15 +234,17 @@ class Session:
         turn = self._begin(len(self._turns), "critic", "critic", self.team.critic_model)
         targets = self._prompts[version].targets
         measured = critic.measured_means(self._measured[version], targets)
+        fields = {"concept": self.state.asked, "prompt": self._prompts[version].prompt}
         judged = await critic.judge(
             turn.voice,
             self.team,
-            {"concept": self.state.asked, "prompt": self._prompts[version].prompt},
+            fields,
             targets,
             measured,
             self._seed(turn.index),
         )
-        kept = self._end(turn, judged.text, (), claiming="")
+        told = " ".join(critic.given(fields, targets, measured).values())
+        kept = self._end(turn, judged.text, self._given(), claiming=judged.own, told=told)
         critique = Critique(
             scores=judged.scores,
             advice=judged.advice,
@@ -477,7 +479,12 @@ class Session:
         return _Open(index, speaker, role, model, voice, time.perf_counter())
 
     def _end(
-        self, turn: _Open, text: str, given: Sequence[Fact], claiming: str | None = None
+        self,
+        turn: _Open,
+        text: str,
+        given: Sequence[Fact],
+        claiming: str | None = None,
+        told: str = "",
     ) -> Turn:
         """Return a finished turn, with its citations and what the facts say to its sentences.
 
@@ -485,10 +492,11 @@ class Session:
             turn: Who spoke.
             text: What was said.
             given: Facts put before the speaker. An expert's numbers must be held by those it
-                cites, the engineer's by any.
+                cites, the others' by any.
             claiming: The part of the text that is checked; None is all of it.
+            told: What else holds its numbers.
         """
-        asked = " ".join([self.state.asked, *(judged.changes for judged in self._judged)])
+        asked = " ".join([self.state.asked, *(judged.changes for judged in self._judged), told])
         cited, loose, checks = checked(text, turn.role, given, asked, claiming)
         kept = Turn(
             index=turn.index,

@@ -18,7 +18,7 @@ from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.generation import Message
 from agents.roles import StopRule, Team
-from agents.targets import better, off, shortest_turn
+from agents.targets import better, in_degrees, off, shortest_turn
 from agents.voice import Voice
 from orbweave.records import Measurement, Targets
 
@@ -28,6 +28,7 @@ __all__ = [
     "Standing",
     "best_of",
     "expected_scores",
+    "given",
     "judge",
     "measured_means",
     "misses",
@@ -62,6 +63,8 @@ class Judgement(NamedTuple):
     """What must change to meet the targets, as sentences of a prompt; empty if nothing."""
     text: str
     """The turn as shown."""
+    own: str = ""
+    """The part of the advice that is the model's: what is checked; empty if it gave none."""
 
 
 class Standing(NamedTuple):
@@ -96,7 +99,7 @@ async def judge(
     Raises:
         EngineError: the model failed.
     """
-    said = {**fields, "wanted": _wanted(targets), "measured": _listed(measured)}
+    said = given(fields, targets, measured)
     scores = await expected_scores(voice, team.critique.messages(said))
     lines = "".join(f"{name.capitalize()}: {round(score)}\n" for name, score in scores.items())
     missed = misses(targets, measured, team.stop)
@@ -105,9 +108,25 @@ async def judge(
     shown = ", ".join(f"{name} {score:.1f}" for name, score in scores.items())
     facts = f"Scores: {shown} of 5. Measured: {said['measured']}. Wanted: {said['wanted']}."
     voice.remark(f"{facts}\nAdvice: {told}")
-    advice = await _advice(voice, team, said, f"{lines}Advice:", scores, seed)
-    told = f"{told} {advice}".strip()
-    return Judgement(scores, told, changes, f"{facts}\nAdvice: {told}")
+    own, loose = await _advice(voice, team, said, f"{lines}Advice:", seed)
+    if loose:
+        note = (
+            f"(Left out of the advice what states {', '.join(loose)}, which nothing given holds.)"
+        )
+        voice.remark(f"\n{note}\n")
+        facts = f"{facts}\n{note}"
+    if not own:
+        voice.remark(f"\n{_standing(scores)}\n")
+    told = f"{told} {own or _standing(scores)}".strip()
+    return Judgement(scores, told, changes, f"{facts}\nAdvice: {told}", own)
+
+
+def given(
+    fields: Mapping[str, str], targets: Targets, measured: Mapping[str, float | None]
+) -> dict[str, str]:
+    """Return all that the critic is given, in words: nothing else holds a number of its advice."""
+    wanted = targets.model_dump(exclude_none=True)
+    return {**fields, "wanted": _listed(wanted), "measured": _listed(measured)}
 
 
 async def expected_scores(voice: Voice, chat: Sequence[Message]) -> dict[str, float]:
@@ -164,7 +183,10 @@ def misses(
             told = _MISSED[name] + told
         else:
             continue
-        found[name] = Miss(told.format(wanted=wanted, got=got), drawn.format(wanted=wanted))
+        values = {"wanted": wanted, "got": got}
+        if name == "direction_deg":
+            values = {key: None if v is None else in_degrees(v) for key, v in values.items()}
+        found[name] = Miss(told.format(**values), drawn.format(**values))
     return found
 
 
@@ -234,39 +256,43 @@ async def _advice(
     team: Team,
     fields: Mapping[str, str],
     lead: str,
-    scores: Mapping[str, float],
     seed: int,
-) -> str:
-    """Return one or two sentences of advice; a standing one, marked, if the model gives none.
+) -> tuple[str, tuple[str, ...]]:
+    """Return one or two sentences of advice, and the numbers for which others were left out.
 
-    A sentence with a number that the critic was not told is left out.
+    No advice if the model gives none that is usable.
     """
+    loose: tuple[str, ...] = ()
     echoes = [example.reply for example in team.critique.examples]
     for attempt in range(team.critique.tries):
         job = team.critique.job(fields, seed=seed_for(seed, attempt), stop=("\n",))
         reply = await voice.say(replace(job, prefix=lead, heard=lead.rpartition("\n")[0]))
         whole = [s for s in sentences(reply.text[len(lead) :]) if s[-1] in ".!?"]
+        loose = unsupported(" ".join(whole), fields.values())
         advice = " ".join([s for s in whole if not unsupported(s, fields.values())][:2])
         usable = not faults_of(advice, min_words=6, max_words=70, echo_of=echoes)
         if usable and share_held(advice, [*fields.values(), *echoes]) >= team.critique.grounding:
-            return advice
+            return advice, loose
+    return "", loose
+
+
+def _standing(scores: Mapping[str, float]) -> str:
+    """Return advice on the weakest criterion, marked as not the model's."""
     weakest = min(CRITERIA, key=lambda name: scores[name])
-    standing = f"{_STANDING_ADVICE[weakest]} (standing advice on {weakest}: the model gave none)"
-    voice.remark(f"\n{standing}\n")
-    return standing
+    return f"{_STANDING_ADVICE[weakest]} (standing advice on {weakest}: the model gave none)"
 
 
 _NAMES: Mapping[str, str] = {
     "solid_fraction": "solid fraction {:.2f}",
-    "direction_deg": "direction {:.0f} degrees",
+    "direction_deg": "direction {}",
     "spacing_px": "spacing {:.0f} px",
     "anisotropy": "anisotropy {:.2f}",
 }
 _UNMEASURED: Mapping[str, Miss] = {
     "solid_fraction": Miss("The solid fraction could not be measured.", ""),
     "direction_deg": Miss(
-        "No dominant direction, wanted {wanted:.0f} degrees; draw parallel lines.",
-        "All lines run parallel, {wanted:.0f} degrees from the horizontal.",
+        "No dominant direction, wanted {wanted}; draw parallel lines.",
+        "All lines run parallel, {wanted} from the horizontal.",
     ),
     "spacing_px": Miss(
         "No regular spacing, wanted about {wanted:.0f} px; repeat the lines evenly.",
@@ -275,7 +301,7 @@ _UNMEASURED: Mapping[str, Miss] = {
 }
 _MISSED: Mapping[str, str] = {
     "solid_fraction": "Measured solid fraction {got:.2f}, wanted about {wanted:.2f}; ",
-    "direction_deg": "Dominant direction {got:.0f} degrees, wanted {wanted:.0f} degrees; ",
+    "direction_deg": "Dominant direction {got}, wanted {wanted}; ",
     "spacing_px": "Measured spacing {got:.0f} px, wanted about {wanted:.0f}; ",
 }
 """What was measured and wanted, as the feedback the engineer was trained on puts it."""
@@ -285,13 +311,8 @@ _CHANGES: Mapping[str, tuple[Miss, Miss]] = {
         Miss("make lines thicker and gaps smaller.", "Thick lines with narrow gaps between them."),
     ),
     "direction_deg": (
-        Miss(
-            "turn the lines clockwise.", "All lines run {wanted:.0f} degrees from the horizontal."
-        ),
-        Miss(
-            "turn the lines anticlockwise.",
-            "All lines run {wanted:.0f} degrees from the horizontal.",
-        ),
+        Miss("turn the lines clockwise.", "All lines run {wanted} from the horizontal."),
+        Miss("turn the lines anticlockwise.", "All lines run {wanted} from the horizontal."),
     ),
     "spacing_px": (
         Miss("set the lines closer together.", "The lines are set close together."),
@@ -316,10 +337,10 @@ def _mean_direction(degrees: Sequence[float | None]) -> float | None:
     return round(math.degrees(cmath.phase(sum(known))) / 2 % 180, 1)
 
 
-def _wanted(targets: Targets) -> str:
-    return _listed(targets.model_dump(exclude_none=True))
-
-
 def _listed(values: Mapping[str, float | None]) -> str:
-    known = [_NAMES[name].format(value) for name, value in values.items() if value is not None]
+    known = [
+        _NAMES[name].format(in_degrees(value) if name == "direction_deg" else value)
+        for name, value in values.items()
+        if value is not None
+    ]
     return ", ".join(known) or "nothing"

@@ -5,7 +5,8 @@ small model stays in it. A paragraph that loops, strays, talks about itself or c
 example is written again with another seed. After that the prompt is composed from what the
 facts say one would see, in a view and colours chosen by the model's probabilities, and the
 turn says so. So it does where it mends a usable paragraph: sentences said twice, or with a
-number that nothing holds, are left out; what an expert sees is added if nothing of it is there.
+number that nothing holds or no picture shows, are left out; what an expert sees is added if
+nothing of it is there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import NamedTuple, cast
 
 from agents.claims import (
     capitalised,
+    is_visible,
     sentences,
     share_held,
     shared_words,
@@ -81,7 +83,7 @@ class Advice(NamedTuple):
         """What one would see, as sentences of a prompt; the expert's own look without visuals."""
         own = note_of(" ".join(sentences(self.text)[-1:])).partition(": ")[2]
         seen = self.visuals or ((own,) if own else ())
-        return [f"{capitalised(look).rstrip('.')}." for look in seen]
+        return [f"{capitalised(look).rstrip('.')}." for look in seen if is_visible(look)]
 
 
 class Draft(NamedTuple):
@@ -292,7 +294,8 @@ async def _paragraph(
         text = _whole_sentences(capitalised(raw.strip()))
         faults = [] if text else ["no whole sentence"]
         loose = unsupported(text, held)
-        text = " ".join(s for s in sentences(text) if not unsupported(s, held))
+        unseen = [s for s in sentences(text) if not is_visible(s)]
+        text = " ".join(s for s in sentences(text) if s not in unseen and not unsupported(s, held))
         faults += list(
             faults_of(text or raw, min_words=_LEAST_WORDS, echo_of=[e.reply for e in form.examples])
         )
@@ -302,9 +305,10 @@ async def _paragraph(
         strays = share_held(text, told) < form.grounding
         if strays or shared_words(text, " ".join(fields.values())) < _MIN_SHARED:
             faults.append("strays from the notes")
-        left_out = f"Left out what states {', '.join(loose)}, which is in no fact." if loose else ""
         if not faults:
-            return text, (left_out,) if loose else ()
+            left_out = [f"Left out what states {', '.join(loose)}, which is in no fact."]
+            blind = [f"Left out what no picture shows: {' '.join(unseen)}"]
+            return text, (*left_out * bool(loose), *blind * bool(unseen))
         found += [*faults, *(f"{number} is in no fact" for number in loose)]
     return "", tuple(dict.fromkeys(found))
 

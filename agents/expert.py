@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agents.claims import claims, denies, share_held, shared_words, unsupported
+from agents.claims import claims, denies, is_visible, share_held, shared_words, unsupported
 from agents.faults import faults_of
 from agents.knowledge import Fact
 from agents.roles import Expert, Form, Team
@@ -53,7 +53,8 @@ async def advise(
         job_seed = seed_for(seed, number)
         sentence = await _sentence(voice, team.principle, asked, (fact,), team.grounding, job_seed)
         parts.append(_cite(voice, sentence or f'"{fact.statement}"', (fact,), sentence is None))
-    seen = tuple(fact for fact in facts if fact.visual)[:2] or tuple(facts[:1])
+    shown = [fact for fact in facts if is_visible(fact.statement)] or facts
+    seen = tuple(fact for fact in facts if fact.visual)[:2] or tuple(shown[:1])
     asked = {**fields, "visuals": "\n".join(f"- {fact.visual or fact.statement}" for fact in seen)}
     look = await _sentence(
         voice, team.look, asked, seen, team.grounding, seed_for(seed, len(facts))

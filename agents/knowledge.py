@@ -246,7 +246,7 @@ class Knowledge:
     def _with_a_look(self, ranked: Sequence[int], k: int) -> list[int]:
         """Return the first k unlike facts; if none has a look, the first that has comes last."""
         chosen = self._unlike(ranked, k)
-        if k == 1 or any(self.facts[i].visual for i in chosen):
+        if len(chosen) < 2 or any(self.facts[i].visual for i in chosen):
             return chosen
         looks = [i for i in ranked if self.facts[i].visual]
         return self._unlike([*chosen[:-1], *looks, chosen[-1]], k)[: len(chosen)]

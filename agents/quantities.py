@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pint import UnitRegistry
 
-__all__ = ["Claim", "claims", "is_held"]
+__all__ = ["Claim", "claims", "is_held", "is_seen"]
 
 TOLERANCE = 0.02
 """Relative difference up to which two numbers are the same; it forgives rounding."""
@@ -142,6 +142,16 @@ def is_held(claim: Claim, held: Iterable[Claim]) -> bool:
     """
     source = tuple(held)
     return all(any(_is_same(value, claim, other) for other in source) for value in claim.values)
+
+
+def is_seen(claim: Claim) -> bool:
+    """Whether a picture can show a number: a count, a length, an angle or a ratio in times.
+
+    Percentages, and measures of what a material does, are nothing one sees.
+    """
+    if claim.kind == SHARE:
+        return not re.search(rf"{_PERCENT}$", claim.text)
+    return claim.kind in ("", "[length]", "[angle]")
 
 
 def _is_same(value: float, claim: Claim, other: Claim) -> bool:

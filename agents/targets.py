@@ -29,6 +29,7 @@ __all__ = [
     "distance",
     "first_seed",
     "geometry_of",
+    "in_degrees",
     "next_seed",
     "off",
     "shortest_turn",
@@ -205,6 +206,12 @@ def shortest_turn(start_deg: float, end_deg: float) -> float:
     return (end_deg - start_deg + 90) % 180 - 90
 
 
+def in_degrees(direction_deg: float) -> str:
+    """Return the direction of a line in whole degrees, 0 to 179, in words."""
+    whole = round(direction_deg) % 180
+    return f"{whole} degree{'s' * (whole != 1)}"
+
+
 def first_seed(
     geometry: Geometry, words: str, seed: int, wanted: Targets, family: str | None = None
 ) -> Seed:
@@ -373,10 +380,11 @@ def _changes(
             continue
         got = measured.get(name)
         seen = "nothing measurable" if got is None else _value(name, got)
-        told.append(
-            f"{_PARTS[field].format(*changed)}: the picture measured {seen} where "
-            f"{_value(name, wanted)} is wanted."
-        )
+        if name == "direction_deg":
+            part = f"Direction from {round(changed[0]) % 180} to {in_degrees(changed[1])}"
+        else:
+            part = _PARTS[field].format(*changed)
+        told.append(f"{part}: the picture measured {seen} where {_value(name, wanted)} is wanted.")
     return told
 
 
@@ -392,18 +400,18 @@ _MEASURED_BY = {
 """Numbers of a motif and the statistic each is changed for."""
 _PARTS = {
     "thickness": "Thickness from {:.2f} to {:.2f} of the spacing",
-    "direction_deg": "Direction from {:.0f} to {:.0f} degrees",
     "spacing": "Spacing from {:.1f} to {:.1f} px",
 }
-_UNITS = {"solid_fraction": "{:.2f}", "direction_deg": "{:.0f} degrees", "spacing_px": "{:.1f} px"}
+_UNITS = {"solid_fraction": "{:.2f}", "direction_deg": "{}", "spacing_px": "{:.1f} px"}
 
 
 def _value(name: str, value: float) -> str:
-    return f"{NAMES[name]} {_UNITS[name].format(value)}"
+    number = in_degrees(value) if name == "direction_deg" else value
+    return f"{NAMES[name]} {_UNITS[name].format(number)}"
 
 
 def _in_words(motif: Motif) -> str:
     return (
         f"{motif.family.replace('_', ' ')}, spacing {motif.spacing:.1f} px, thickness "
-        f"{motif.thickness:.2f} of it, direction {motif.direction_deg:.0f} degrees"
+        f"{motif.thickness:.2f} of it, direction {in_degrees(motif.direction_deg)}"
     )

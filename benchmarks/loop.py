@@ -21,6 +21,7 @@ import argparse
 import json
 import logging
 import random
+import re
 import statistics
 import sys
 import time
@@ -32,10 +33,13 @@ from typing import Any
 import numpy as np
 from unlearnt import unlearnt  # beside this script
 
-from agents.claims import sentences
+from agents.claims import is_visible, sentences, shared_words
 from agents.embedding import MiniLM
 from agents.generation import Engine
-from orbweave.records import Brief, Design
+from imagegen.choose import GROUND_SYNONYMS, SYNONYMS
+from imagegen.looks import GROUNDS, MATERIALS
+from imagegen.motifs import FAMILIES
+from orbweave.records import Brief, Design, ImagePrompt
 from orbweave.statistics import Interval
 from ui.design import Order, Workshop, design, workshop
 from ui.rendering import RenderSettings, chooser_for
@@ -46,6 +50,8 @@ ROUNDS = 3
 SIZE_PX = 256
 MOST_S = 75.0
 """What a run may take on two cores."""
+COLOURS = frozenset({*MATERIALS, *SYNONYMS, *GROUNDS, *GROUND_SYNONYMS})
+"""Words for a colour, a material or how light a thing is, that geometry is dressed by."""
 RESAMPLES = 10_000
 
 
@@ -142,7 +148,7 @@ def result_of(made: Design) -> dict[str, Any]:
 
 
 def properties(made: Design) -> dict[str, bool]:
-    """Return what holds of the kept prompt: length, nothing repeated, grounded, all fields."""
+    """Return what holds of the kept prompt: length, nothing twice, grounded, seen, all fields."""
     prompt = made.prompts[made.best_version or 0]
     said = [sentence.lower() for sentence in sentences(prompt.prompt)]
     experts = {turn.index for turn in made.turns if turn.role == "expert"}
@@ -151,8 +157,25 @@ def properties(made: Design) -> dict[str, bool]:
         "30 to 110 words": 30 <= len(prompt.prompt.split()) <= 110,
         "no sentence twice": len(set(said)) == len(said),
         "no unsupported number": not any(turn.unsupported for turn in turns),
+        "names what one would see": names_what_is_seen(prompt),
         "every expert heard": experts <= {origin.turn for origin in prompt.origins},
     }
+
+
+def names_what_is_seen(prompt: ImagePrompt) -> bool:
+    """Whether a prompt says its motif and a colour, and no number that a picture cannot show.
+
+    A motif is said if two words of content are those it is named and described by; a prompt
+    without a structure may say any. Words are compared: whether they fit each other is not.
+    """
+    drawn = prompt.structure.motifs if prompt.structure else ()
+    families = [FAMILIES[motif.family] for motif in drawn] or list(FAMILIES.values())
+    says_motif = any(
+        shared_words(prompt.prompt, " ".join((*f.names, *f.plain))) >= 2 for f in families
+    )
+    words = rf"\b(?:{'|'.join(map(re.escape, COLOURS))})\b"
+    says_colour = re.search(words, prompt.prompt.lower()) is not None
+    return says_motif and says_colour and is_visible(prompt.prompt)
 
 
 def summary(rows: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:

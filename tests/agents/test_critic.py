@@ -85,6 +85,13 @@ def test_a_miss_is_told_as_the_engineer_was_trained_to_hear_it(
     assert miss.told == told
 
 
+def test_directions_are_told_from_0_to_179_and_one_degree_is_one() -> None:
+    (miss,) = misses(Targets(direction_deg=90.0), {"direction_deg": 179.9}, RULE).values()
+    assert miss.told.startswith("Dominant direction 0 degrees, wanted 90 degrees; ")
+    (miss,) = misses(Targets(direction_deg=1.2), {"direction_deg": 90.0}, RULE).values()
+    assert miss.drawn == "All lines run 1 degree from the horizontal."
+
+
 def test_the_nearest_version_is_the_best_whatever_its_score() -> None:
     history = [Standing(5.0, 2.0), Standing(3.0, 0.5), Standing(4.0, 1.0)]
     assert best_of(history, RULE) == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
-from agents.engineer import choose_family
+from agents.engineer import Advice, choose_family
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
@@ -76,6 +76,14 @@ async def test_with_one_motif_or_none_the_model_is_not_asked() -> None:
     assert await choose_family(voice, load_team(), FIELDS, {"gyroid": "channels"}) == "gyroid"
     assert await choose_family(voice, load_team(), FIELDS, {}) is None
     assert voice.asked == []
+
+
+def test_what_no_picture_shows_is_no_look_of_an_expert() -> None:
+    absorbed = "Leaves typically absorb about 85 percent of incident light between 400 and 700 nm"
+    told = f'Let light in. [leaf-0001] In nature one sees: "{absorbed}." [leaf-0001]'
+    assert Advice(0, told, ()).looks == []
+    bent = ("Fibres of 2 µm bend by 30 degrees", "Walls of 5 GPa")
+    assert Advice(0, told, bent).looks == ["Fibres of 2 µm bend by 30 degrees."]
 
 
 @dataclass

@@ -52,7 +52,24 @@ async def test_every_sentence_of_a_turn_is_checked_and_the_facts_are_named(table
     assert [check.facts for check in checks[:2]] == [("silk-0001",), ("silk-0002",)]
     assert all(check.verdict in ("supported", "plausible") for check in talk.turns[1].checks)
     assert talk.turns[-1].role == "critic"
-    assert talk.turns[-1].checks == ()
+    assert len(talk.turns[-1].checks) == 1  # the advice of its model, not the arithmetic
+
+
+async def test_advice_with_a_number_the_critic_was_not_given_is_left_out_and_said(
+    table, table_with
+):
+    def boasting(request: Generation) -> str:
+        text = table.engine._answer(request)
+        is_advice = request.prefix.endswith("Advice:")
+        return f"{text} In the peel it is 60 dB/cm against 25 dB/cm." if is_advice else text
+
+    boast = table_with(boasting)
+    talk = conversation_of(await boast.resume(boast.begin(rounds=1)))
+    critic = talk.turns[-1]
+    assert "60 dB/cm" not in talk.critiques[0].advice
+    assert "(Left out of the advice what states" in critic.text
+    assert critic.unsupported == ()
+    assert len(critic.checks) == 1
 
 
 async def test_an_expert_without_facts_says_so_and_asks_no_model(table):

@@ -73,8 +73,24 @@ def test_a_prompts_properties_are_told_apart(loop: ModuleType) -> None:
         "30 to 110 words": False,
         "no sentence twice": False,
         "no unsupported number": True,
+        "names what one would see": True,
         "every expert heard": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "is_seen"),
+    [
+        ("A golden orb web of radial and spiral threads on a dark ground.", True),
+        ("An orb web of radial and spiral threads.", False),  # no colour
+        ("Something golden, strong and generous.", False),  # no shape
+        ("A golden orb web of spiral threads that absorbs 85 percent of incident light.", False),
+    ],
+)
+def test_a_prompt_names_a_motif_and_a_colour_and_nothing_that_cannot_be_seen(
+    loop: ModuleType, words: str, is_seen: bool
+) -> None:
+    assert loop.properties(_design(words))["names what one would see"] is is_seen
 
 
 def _scores(*means: float) -> list[dict[str, float]]:
