@@ -155,7 +155,7 @@ class Desk:
             if sitting.status not in {"stopped", "failed", "interrupted"}:
                 raise UsageError(f"wanted a design that did not end, this one is {sitting.status}")
             self._check_room(sum(s.is_open for s in self._of(owner).values()))
-            sitting.lay_anew(sitting.state)
+            sitting.lay_anew(*sitting.next_state)
             self._line_up(sitting)
         return sitting
 
@@ -180,6 +180,7 @@ class Desk:
             changed = change(_said_so_far(sitting))
             if sitting.status == "running":
                 self._changes[sitting] = (change, how)
+                sitting.ask(changed, how)
                 sitting.stopped.set()
                 return sitting
             if sitting in self._waiting:
@@ -267,6 +268,7 @@ class Desk:
         sitting = self.sitting(owner, sitting_id)
         with self._lock:
             self._changes.pop(sitting, None)
+            sitting.ask(None)
             sitting.stopped.set()
             if sitting in self._waiting:
                 self._waiting.remove(sitting)
@@ -350,7 +352,7 @@ class Desk:
             elif sitting.stands_still:  # it may be what brings the server down
                 sitting.add(Moved("interrupted", "the studio was restarted twice at this step"))
             else:
-                sitting.lay_anew(sitting.state, why=RESTARTED)
+                sitting.lay_anew(*sitting.next_state, why=RESTARTED)
         elif sitting.status == "interrupted" and sitting.story.why == CLOSED:
             sitting.lay_anew(sitting.state)
         if sitting.status == "queued":

@@ -3,6 +3,7 @@
 order.json     what was asked for
 journal.jsonl  everything that happened
 state.json     the conversation after its latest step, from which it can go on
+changed.json   how a person changed it while it ran, until the run has heeded that
 pictures/      every picture drawn so far, also of a run that was stopped
 design/        the design folder as `orbweave design` writes it; there once it is whole
 earlier-1/     what that was before somebody changed a turn, and so on
@@ -226,6 +227,28 @@ class Sitting:
                 return True
         return False
 
+    def ask(self, changed: State | None, how: str = "") -> None:
+        """Keep what a running design shall go on from, lest the server be killed before it does.
+
+        Args:
+            changed: None forgets it.
+            how: What a person changed.
+        """
+        if changed is None:
+            self._asked.unlink(missing_ok=True)
+        else:
+            kept = {"how": how, "state": changed.model_dump(mode="json")}
+            write_text(self._asked, json.dumps(kept) + "\n")
+
+    @property
+    def next_state(self) -> tuple[State | None, str]:
+        """What to go on from after a restart, and how a person changed it, if so."""
+        try:
+            kept = json.loads(self._asked.read_text("utf-8"))
+            return State.model_validate(kept["state"]), str(kept["how"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return self.state, ""
+
     def lay_anew(self, state: State | None, how: str = "", why: str = "") -> None:
         """Queue it once more, to go on from `state`; what was drawn so far stays.
 
@@ -244,6 +267,7 @@ class Sitting:
             self._journal.write(Entry(now, what) for what in (*steered, *shown))
             self.n_laid += 1
             self._story = None
+            self.ask(None)
             self.stopped.clear()
             self.add(Moved("queued", why))
 
@@ -281,6 +305,10 @@ class Sitting:
     def _built(self) -> Iterator[Path]:
         """Yield the hidden folder in which `orbweave.files.build_folder` makes the design."""
         yield from self.folder.glob(f".{self.target.name}.*")
+
+    @property
+    def _asked(self) -> Path:
+        return self.folder / "changed.json"
 
     def _set_aside(self) -> None:
         """Give a finished design another name: what comes next must not replace it."""

@@ -353,6 +353,27 @@ def test_a_branch_cut_off_while_it_was_made_does_not_begin_anew_after_a_restart(
     assert [s.id for s in open_desk().sittings("ann")] == [first.id]
 
 
+def test_a_server_killed_before_a_run_heeds_a_change_does_not_lose_it(desk, parts, tmp_path):
+    parts.word_s = 0.2
+    sitting = desk.start("ann", wish().row())
+    wait_until(lambda: _turns(sitting), "somebody has spoken")
+    with sitting.lock:  # until it is let go the run cannot heed it
+        desk.steer("ann", sitting.id, lambda s: inject(s, "wider gaps, please"), "a remark")
+        assert sitting.status == "running"
+        shutil.copytree(desk.data, tmp_path / "killed")
+    parts.word_s = 0.0
+    later = Desk(tmp_path / "killed", parts.open)
+    later.open()
+    later.work()
+    (found,) = later.sittings("ann")
+    assert _ended(found).status == "done"
+    assert found.story.steered == ["a remark"]
+    assert "wider gaps, please" in _turns(found).values()
+    assert not list(found.folder.glob("changed*"))
+    later.close()
+    desk.stop("ann", sitting.id)
+
+
 def test_a_change_that_makes_no_sense_changes_nothing(desk):
     sitting = _ended(desk.start("ann", wish().row()))
     before = (sitting.folder / "state.json").read_bytes()
