@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from mmap import PAGESIZE, mmap
 from pathlib import Path
 from types import ModuleType
 
@@ -46,12 +47,12 @@ def test_a_row_early_and_late_is_told_by_when_rows_ended(growth):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells what lies in memory now")
 def test_memory_is_noted_as_each_tenth_ends_and_lets_go_what_was_freed(growth):
-    held, ballast = growth.Held(), b""
+    held, ballast = growth.Held(), mmap(-1, 100_000_000)  # of no heap, which may have room free
     for ended in range(31):
         if ended == 6:
-            ballast = b"x" * 100_000_000
+            ballast[::PAGESIZE] = bytes(len(range(0, len(ballast), PAGESIZE)))
         if ended == 21:
-            del ballast
+            ballast.close()
         held(ended, 30, None)
     assert len(held.tenths_mb) == 10
     before, full, after = held.tenths_mb[0], held.tenths_mb[3], held.tenths_mb[8]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from string import ascii_lowercase
 
 import pytest
 
@@ -10,6 +12,8 @@ from training.ablation import Ablation, crossed_bootstrap
 from ui.cli import run
 
 SENTENCE = "The thread of number {} is stiff, and it carries the whole weight of the spider."
+LETTERS = random.Random(0)
+# Options that are all alike to the model, so that what it learnt decides on some.
 QUESTIONS = [
     {
         "id": f"q{i}",
@@ -17,10 +21,10 @@ QUESTIONS = [
         "type": "mc",
         "category": "order",
         "question": f"What is thread {i}?",
-        "options": ["It is stiff", f"number {i}", "the weight"],
+        "options": ["".join(LETTERS.choices(ascii_lowercase, k=6)) for _ in range(3)],
         "answer": i % 3,
     }
-    for i in range(12)
+    for i in range(40)
 ]
 RECIPE = """
 name: tiny
@@ -54,7 +58,7 @@ def test_an_ablation_trains_both_kinds_for_every_seed_and_compares_them(place, c
     found = Ablation.model_validate_json((place / "out" / "ablation.json").read_text("utf-8"))
     assert document == found.model_dump(mode="json")
     assert [one.seed for one in found.seeds] == [42, 43]
-    assert found.benchmarks == {"own": 12}
+    assert found.benchmarks == {"own": 40}
     assert found.noised_text.score < found.clean_text.score
     for one in found.seeds:
         assert one.difference.gain == pytest.approx(one.noised.accuracy - one.clean.accuracy)
