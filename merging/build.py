@@ -12,9 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +20,13 @@ from typing import Any, NamedTuple
 from merging.adapter import open_adapter
 from merging.card import Ancestor
 from merging.compatibility import Finding, check, needs_mergekit
+from merging.digests import digest, digest_of_all, hash_at_once
 from merging.folder import GEOMETRY_FILE, refuse_faults, write_merge
 from merging.parent import Parent, open_parent
 from merging.plan import Step, plan
 from merging.recipe import PROFILES, Input, Recipe, load_recipe
 from orbweave.errors import ModelError, OutputError, UsageError
-from orbweave.files import remove_leftovers, sha256_file, write_text
+from orbweave.files import remove_leftovers, write_text
 from orbweave.models import (
     ModelRef,
     catalogue_entry,
@@ -57,7 +56,6 @@ _BUILD = 2
 _MANIFEST = "manifest.json"
 _NOTES = {_MANIFEST, GEOMETRY_FILE}
 """Files about a model, which do not make it another one."""
-_SMALL_BYTES = 1 << 24
 """Files up to this size are hashed each time; the hashes of larger ones are remembered."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -330,11 +328,11 @@ def _open_parent(name: str, on_progress: Tell, within: frozenset[str]) -> Parent
 
 def _ancestors(parents: Mapping[str, Parent]) -> list[Ancestor]:
     """Return the parents as the model card names them."""
-    _hash_at_once([file for parent in parents.values() for file in _weight_files(parent)])
+    hash_at_once([file for parent in parents.values() for file in _weight_files(parent)])
     return [
         Ancestor(
             name=name,
-            sha256=_weights_sha256(parent),
+            digest=digest_of_all(_weight_files(parent)),
             known_as=next(
                 (n for n in lineage(name) if _HUB_NAME.fullmatch(n) and not Path(n).exists()), None
             ),
@@ -349,80 +347,23 @@ def _ancestors(parents: Mapping[str, Parent]) -> list[Ancestor]:
 
 def _key(recipe: Recipe, parents: Mapping[str, Parent]) -> str:
     """Return the hash of everything the merged folder depends on, names apart."""
-    contents = {name: _content_sha256(parent) for name, parent in parents.items()}
+    contents = {name: _contents(parent) for name, parent in parents.items()}
     text = f"{_BUILD} {recipe.renamed(contents).to_yaml()}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _content_sha256(parent: Parent) -> str:
-    """Return one hash of a parent's weights, configuration and tokenizer."""
-    hashes = [_weights_sha256(parent)]
+def _contents(parent: Parent) -> str:
+    """Return one digest of a parent's weights, configuration and tokenizer."""
+    hashes = [digest_of_all(_weight_files(parent))]
     for folder in (parent.folder, *(adapter.folder for adapter in parent.adapters)):
         for pattern in ("*.json", "*.jinja", "*.model", "merges.txt"):
             files = (file for file in sorted(folder.glob(pattern)) if file.name not in _NOTES)
-            hashes += [f"{file.name} {_sha256(file)}" for file in files]
+            hashes += [f"{file.name} {digest(file)}" for file in files]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-
-
-def _weights_sha256(parent: Parent) -> str:
-    """Return one hash of a parent's weights: the file's own where there is just one."""
-    hashes = [_sha256(path) for path in _weight_files(parent)]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _weight_files(parent: Parent) -> list[Path]:
     return [*sorted(set(parent.files.values())), *(adapter.weights for adapter in parent.adapters)]
-
-
-def _hash_at_once(files: Sequence[Path]) -> None:
-    """Hash files, so that the hashes of large ones are remembered; one on each core, largest first.
-
-    Beside a merge, whichever of the two is done first leaves its cores to the other.
-    """
-    waiting = sorted(set(files), key=lambda path: path.stat().st_size)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while not failures:
-                _sha256(waiting.pop())
-        except IndexError:
-            pass  # nothing is left
-        except BaseException as err:  # raised again where the hashes are waited for
-            failures.append(err)
-
-    # Not a pool, whose threads would hold up the end of a process whose merge has failed.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(os.cpu_count() or 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
-def _sha256(path: Path) -> str:
-    """Return a file's hash; that of a large file is remembered until its size or time changes."""
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
-        return blob.name  # the Hugging Face cache names large files by their hash
-    stat = path.stat()
-    if stat.st_size <= _SMALL_BYTES:
-        return sha256_file(path)
-    place = hashlib.sha256(str(blob).encode()).hexdigest()[:32]
-    note = cache_root() / "hashes" / f"{place}.json"
-    try:
-        known = json.loads(note.read_bytes())
-        if known[:2] == [stat.st_size, stat.st_mtime_ns]:
-            return str(known[2])
-    except (OSError, ValueError, TypeError):
-        pass
-    found = sha256_file(path)
-    try:
-        write_text(note, json.dumps([stat.st_size, stat.st_mtime_ns, found]) + "\n")
-    except OutputError as err:  # a whole merge would be lost for want of a note
-        _log.warning("the hash of %s will be computed again next time: %s", path, err)
-    return found
 
 
 def _write_manifest(folder: Path) -> None:

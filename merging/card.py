@@ -29,8 +29,8 @@ class Ancestor(NamedTuple):
 
     name: str
     """The reference in the recipe."""
-    sha256: str
-    """Of its weights, adapters included."""
+    digest: str
+    """Of its weights, adapters included; see `merging.digests`."""
     known_as: str | None
     """Name on the Hugging Face Hub of it or of what it was made from."""
     licence: str | None
@@ -64,9 +64,9 @@ def model_card(
         "",
         f"A merge of language models by the method `{recipe.merge_method}`, made by Orbweave.",
         "",
-        "| parent | sha256 of its weights |",
+        "| parent | hash of its weights |",
         "|---|---|",
-        *(f"| `{a.name}` | `{a.sha256}` |" for a in ancestors),
+        *(f"| `{a.name}` | `{a.digest}` |" for a in ancestors),
         "",
         *(_tables(geometry) if geometry else ()),
         "The recipe, in mergekit's format:",

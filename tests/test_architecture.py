@@ -95,6 +95,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
     "pypdfium2": ("training/sources.py",),
     "trafilatura": ("training/sources.py",),
     "bibtexparser": ("training/sources.py",),
+    "blake3": ("merging/digests.py",),
     "matplotlib": (
         "merging/geometry_picture.py",
         "merging/synergy_pattern_views.py",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import merging.build
 from merging.build import merge, preview, recipe_of, resolve_model
+from merging.digests import digest
 from merging.kernel import slerp
 from orbweave import models
 from orbweave.errors import Cancelled, ModelError, OutputError, UsageError
 from orbweave.models import CatalogueEntry, export_model, show_model
 from orbweave.paths import cache_root
-from orbweave.weights import hash_weights
 from tests.merging.conftest import write_adapter, write_llama
 
 ROOT = Path(__file__).parents[2]
@@ -208,7 +206,7 @@ def test_the_folder_is_a_whole_model_with_its_history(pair, tmp_path):
     head = yaml.safe_load(card.split("---")[1])
     assert head["tags"] == ["merge", "mergekit", "orbweave"]
     for folder in pair:
-        assert f"| `{folder}` | `{hash_weights(folder)}` |" in card
+        assert f"| `{folder}` | `{digest(folder / 'model.safetensors')}` |" in card
     assert "| along the arc (SLERP) | 100.0 % |" in card
     assert "| weights | median angle between the parents |" in card
 
@@ -310,18 +308,6 @@ def test_two_processes_build_once(pair, tmp_path):
     said = [child.communicate(timeout=110)[0].split() for child in children]
     assert sum(words.count("built") for words in said) == 1
     assert said[0][-1] == said[1][-1]
-
-
-def test_the_hash_of_a_large_file_is_remembered(tmp_path, monkeypatch):
-    monkeypatch.setattr(merging.build, "_SMALL_BYTES", 3)
-    path = tmp_path / "large"
-    path.write_bytes(b"0123456789")
-    first = merging.build._sha256(path)
-    monkeypatch.setattr(merging.build, "sha256_file", lambda path: "read again")
-    assert merging.build._sha256(path) == first
-    time.sleep(0.01)
-    path.write_bytes(b"9876543210")
-    assert merging.build._sha256(path) == "read again"
 
 
 def test_importing_the_package_loads_no_torch():
