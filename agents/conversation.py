@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from agents import critic, engineer, expert
+from agents.advice import Advice, note_of, origins_of
 from agents.claims import check, cited_ids, sentences, unsupported
 from agents.events import (
     Critiqued,
@@ -33,6 +34,7 @@ from agents.events import Spoke as SpokeEvent
 from agents.knowledge import Fact, Knowledge
 from agents.remark import quoted
 from agents.roles import Expert, Team
+from agents.seeing import is_too_small
 from agents.state import (
     AdviceStep,
     CritiqueStep,
@@ -49,6 +51,7 @@ from agents.targets import (
     Geometry,
     Seed,
     StructureFor,
+    Trial,
     distance,
     first_seed,
     geometry_of,
@@ -65,6 +68,8 @@ from orbweave.records import (
     ImagePrompt,
     Measurement,
     Picture,
+    Scale,
+    Targets,
     Turn,
 )
 
@@ -211,6 +216,10 @@ class Session:
                 turn.voice, self.team, self._notes(), self._advice(), self._held(), seed
             )
         seeded = await self._seeded(draft.prompt, turn.voice)
+        seen = await asyncio.to_thread(self._seen, seeded)
+        if (named := engineer.with_motif(draft, seen, self._advice())) != draft:
+            draft = named
+            turn.voice.remark(f"\n{draft.prompt}\n({draft.note})\n")
         if seeded.text:
             turn.voice.remark(f"\n{seeded.text}\n")
         text = f"{draft.text}\n{seeded.text}".strip()
@@ -314,7 +323,7 @@ class Session:
             targets=seeded.targets,
             revises=self._base if self._critiques else None,
             changes=seeded.changes,
-            origins=engineer.origins_of(
+            origins=origins_of(
                 draft.prompt, {advice.turn: advice.words for advice in self._advice()}
             ),
             turn=turn,
@@ -332,14 +341,26 @@ class Session:
             family = await self._family(geometry, words, voice) if voice else None
             asked = (self.brief.seed, self.brief.targets, family)
             return await asyncio.to_thread(first_seed, geometry, words, *asked)
-        base = self._prompts[self._base]
+        trials = [
+            Trial(self._prompts[n].structure, self._prompts[n].strength, critique.measured)
+            for n, critique in enumerate(self._critiques)
+        ]
+        base, measured = self._prompts[self._base], trials.pop(self._base).measured
         last = Seed(base.structure, base.targets, base.strength)
-        measured = self._critiques[self._base].measured
-        # A correction that made it worse went too far: half of it is tried next.
-        gain = 0.5 ** (len(self._critiques) - 1 - self._base)
         return await asyncio.to_thread(
-            next_seed, geometry, words, last, measured, self.team.stop, gain
+            next_seed, geometry, words, last, measured, self.team.stop, trials
         )
+
+    def _seen(self, seeded: Seed) -> dict[str, str]:
+        """Return what each motif of a seed looks like, by family; empty if nobody can say."""
+        geometry = geometry_of(self.structure_for)
+        motifs = seeded.structure.motifs if seeded.structure else ()
+        seen = {}
+        for motif in motifs:
+            name = motif.family.replace("_", " ")
+            if near := geometry.nearest(name, Targets()):
+                seen[motif.family] = near.get(motif.family, name)
+        return seen
 
     async def _family(self, geometry: Geometry, words: str, voice: Voice) -> str | None:
         near = await asyncio.to_thread(geometry.nearest, words, self.brief.targets)
@@ -379,37 +400,62 @@ class Session:
 
     async def _revised(self, voice: Voice, seed: int) -> engineer.Draft:
         last, judged = self._drafts[self._base], self._judged[self._base]
+        # What an earlier miss asked for is not asked for any more, and may be the very opposite.
+        asked = {said for each in self._judged for said in sentences(each.changes)}
+        kept = [said for said in sentences(last.prompt) if said not in asked]
+        last = last._replace(prompt=" ".join(kept) or last.prompt)
         fields = {
             "concept": self.brief.concept,
+            "scale": self._scale,
             "prompt": last.prompt,
             "feedback": self._feedback() or judged.advice,
         }
-        return await engineer.revise(
-            voice, self.team, fields, last, judged.changes, self._advice(), self._held(), seed
-        )
+        given = (judged.changes, self._advice(), self._held(), seed, self._suits)
+        return await engineer.revise(voice, self.team, fields, last, *given)
+
+    def _suits(self, words: str) -> bool:
+        """Whether words ask for colours and light in which a missed target may be met.
+
+        A correction is measured against the last picture, so it is drawn in the same ones; for in
+        others, other shades count as solid. Faint pictures need others. Where nothing was missed
+        or a person speaks, any will do.
+        """
+        structure = self._prompts[self._base].structure
+        missed = self._standing(self._critiques[self._base]).missed
+        if structure is None or self._feedback() or not missed:
+            return True
+        dressed = geometry_of(self.structure_for).dress(structure, words)
+        if "solid_fraction" in missed and critic.is_faint(self._measured[self._base]):
+            return dressed.look != structure.look
+        return dressed == structure
+
+    @property
+    def _scale(self) -> Scale:
+        return self.team.scale or self.brief.scale
 
     def _notes(self) -> dict[str, str]:
         notes = [
-            f"- {asked.domain}: {engineer.note_of(self._turns[i].text)}"
+            f"- {asked.domain}: {note_of(self._turns[i].text)}"
             for i, asked in enumerate(self.experts, start=self._first)
             if self._turns[i].text != expert.NO_FACTS
         ]
         notes += [f"- person: {quoted(text)}" for text in self.state.remarks()]
         return {
             "concept": self.brief.concept,
-            "scale": self.team.scale or self.brief.scale,
+            "scale": self._scale,
             "notes": "\n".join(notes),
         }
 
-    def _advice(self) -> tuple[engineer.Advice, ...]:
+    def _advice(self) -> tuple[Advice, ...]:
         """What each expert that has spoken brought, with the looks of its cited facts."""
         found = []
         for index, given in enumerate(self.facts, start=self._first):
             turn = self._turns.get(index)
             if turn is not None and turn.text != expert.NO_FACTS:
                 cited = (fact for fact in given if fact.id in turn.cited)
-                visuals = sorted((fact.visual for fact in cited if fact.visual), key=len)
-                found.append(engineer.Advice(index, turn.text, tuple(visuals)))
+                looks = [fact.visual for fact in cited if fact.visual]
+                visuals = sorted((v for v in looks if not is_too_small(v, self._scale)), key=len)
+                found.append(Advice(index, turn.text, tuple(visuals)))
         return tuple(found)
 
     def _given(self) -> list[Fact]:

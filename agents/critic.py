@@ -29,6 +29,7 @@ __all__ = [
     "best_of",
     "expected_scores",
     "given",
+    "is_faint",
     "judge",
     "measured_means",
     "misses",
@@ -36,6 +37,10 @@ __all__ = [
 ]
 
 CRITERIA = ("depth", "creativity", "clarity", "quantitative")
+_LEAST_STEP = 0.3
+"""Brightness, of black to white, by which solid and void must differ for the solid fraction of a
+picture to be that of its drawing. Chosen by us: honeycomb walls in amber on grey, 0.25 apart,
+measure .36 to .41 when drawn .13 to .25 solid; renderings that follow are 0.34 apart or more."""
 _STANDING_ADVICE: Mapping[str, str] = {
     "depth": "Say how the parts join and how they change from one side to the other.",
     "creativity": "Join two structures in one place instead of showing them side by side.",
@@ -163,6 +168,16 @@ def measured_means(
         "spacing_px": mean([m.spacing_px for m in measurements]),
         "anisotropy": mean([m.anisotropy for m in measurements]),
     }
+
+
+def is_faint(measurements: Sequence[Measurement]) -> bool:
+    """Whether solid and void are too near in brightness to be told apart in the pictures.
+
+    Two shades, a share s of them solid, differ by the standard deviation over sqrt(s (1 - s)).
+    """
+    parts = [(m.contrast, m.solid_fraction * (1 - m.solid_fraction)) for m in measurements]
+    steps = [contrast / math.sqrt(part) for contrast, part in parts if part > 0]
+    return bool(steps) and sum(steps) / len(steps) < _LEAST_STEP
 
 
 def misses(

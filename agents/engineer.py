@@ -4,9 +4,9 @@ The form of the answer is forced line by line (title, prompt, what to avoid), so
 small model stays in it. A paragraph that loops, strays, talks about itself or copies an
 example is written again with another seed. After that the prompt is composed from what the
 facts say one would see, in a view and colours chosen by the model's probabilities, and the
-turn says so. So it does where it mends a usable paragraph: sentences said twice, or with a
-number that nothing holds or no picture shows, are left out; what an expert sees is added if
-nothing of it is there.
+turn says so. So it does where it mends a usable paragraph: sentences said twice, with a number
+that nothing holds or no picture shows, or that compare a thing with itself, are left out; what an
+expert sees is added if nothing of it is there, and so are colours and the motif that is drawn.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import NamedTuple, cast
 
+from agents.advice import MAX_WORDS, MIN_WORDS, Advice, completed, in_turns
 from agents.claims import (
     capitalised,
     is_visible,
@@ -26,33 +27,28 @@ from agents.claims import (
     share_held,
     shared_words,
     unsupported,
-    without_citations,
 )
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
+from agents.seeing import is_hollow, is_too_small, names_colour
 from agents.voice import Voice
-from orbweave.records import PhraseOrigin, Scale
+from orbweave.records import Scale
 
 __all__ = [
     "AVOID",
-    "Advice",
     "Draft",
     "choose_family",
-    "note_of",
-    "origins_of",
     "revise",
+    "with_motif",
     "write",
 ]
 
 AVOID = "text, labels, watermark, blur, people"
 """Negative prompt where the model gives none that is usable."""
 
-_MIN_WORDS, _MAX_WORDS = 30, 110
-"""Length of a prompt. Encoders of 77 tokens read some 54 words at a time; longer prompts reach
-them in chunks, and what a model does not read is in the picture's record."""
 _LEAST_WORDS = 24
-"""A shorter paragraph is written again; one shorter than `_MIN_WORDS` is filled up."""
+"""A shorter paragraph is written again; one shorter than `MIN_WORDS` is filled up."""
 _WINDOW_WORDS = 54
 """Up to here a prompt is composed of more than one look an expert."""
 _NAMED_WORDS = 20
@@ -60,30 +56,8 @@ _NAMED_WORDS = 20
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
 _MIN_SHARED = 2
-"""Words of content a prompt must share with its concept and notes, whoever wrote it."""
-
-
-class Advice(NamedTuple):
-    """What one expert brought."""
-
-    turn: int
-    """Index of its turn."""
-    text: str
-    """What it said."""
-    visuals: tuple[str, ...]
-    """What its cited facts look like, the shortest first."""
-
-    @property
-    def words(self) -> str:
-        """All of it, for looking up where words came from."""
-        return " ".join([self.text, *self.visuals])
-
-    @property
-    def looks(self) -> list[str]:
-        """What one would see, as sentences of a prompt; the expert's own look without visuals."""
-        own = note_of(" ".join(sentences(self.text)[-1:])).partition(": ")[2]
-        seen = self.visuals or ((own,) if own else ())
-        return [f"{capitalised(look).rstrip('.')}." for look in seen if is_visible(look)]
+"""Words of content a prompt must share with its concept and notes, whoever wrote it, and with
+what is drawn."""
 
 
 class Draft(NamedTuple):
@@ -100,12 +74,6 @@ class Draft(NamedTuple):
         """The turn as read by people and models."""
         lines = [f"Title: {self.title}", f"Prompt: {self.prompt}", f"Avoid: {self.avoid}"]
         return "\n".join([*lines, f"({self.note})"] if self.note else lines)
-
-
-def note_of(text: str) -> str:
-    """Return what the engineer is told of an expert's turn: its first sentence and its look."""
-    said = [without_citations(sentence).replace('"', "") for sentence in sentences(text)]
-    return " ".join(dict.fromkeys([said[0], said[-1]])) if said else ""
 
 
 async def write(
@@ -143,9 +111,14 @@ async def write(
         )
     else:
         notes += faults
-        added = _missing(prompt, advice)
-        if len(f"{prompt} {' '.join(added)}".split()) < _MIN_WORDS:
-            added += await _palette(voice, team, fields, seed_for(seed, 3))
+        colours: list[str] = []
+        _, added = completed(prompt, advice)
+        is_short = len(f"{prompt} {' '.join(added)}".split()) < MIN_WORDS
+        if is_short or not names_colour(f"{prompt} {' '.join(added)}"):
+            palette = await _palette(voice, team, fields, seed_for(seed, 3))
+            colours = palette if is_short else palette[1:]
+        prompt, added = completed(prompt, advice, colours)
+        added += colours
         prompt = " ".join([prompt, *added])
         notes += [f"Added what was missing: {' '.join(added)}"] if added else []
     if note := " ".join(notes):
@@ -165,6 +138,7 @@ async def revise(
     advice: Sequence[Advice],
     held: Sequence[str],
     seed: int,
+    suits: Callable[[str], bool] = lambda words: True,
 ) -> Draft:
     """Return the prompt as changed by the critic's feedback; title and the rest stay.
 
@@ -173,18 +147,20 @@ async def revise(
     Args:
         voice: The engineer's model.
         team: Supplies the form `revision`.
-        fields: concept, prompt and feedback.
+        fields: concept, scale, prompt and feedback.
         last: The draft to change.
         changes: What must change, as sentences of a prompt; empty if nothing.
         advice: See `write`.
         held: See `write`.
         seed: Of this turn.
+        suits: Whether words ask for colours that may be drawn, see `Session`. If the last
+            prompt's do not and the model finds none, others of the palette take their place.
 
     Raises:
         EngineError: the model failed.
     """
     prompt, faults = await _paragraph(
-        voice, team.revision, fields, "Prompt:", held, seed, but_not=last.prompt
+        voice, team.revision, fields, "Prompt:", held, seed, last.prompt, suits
     )
     notes: list[str] = []
     if prompt:
@@ -192,10 +168,18 @@ async def revise(
     else:
         tries = team.revision.tries
         notes.append(f"Kept the last prompt: {tries} attempts were unusable ({'; '.join(faults)}).")
+    if not prompt and not suits(last.prompt):
+        recoloured = {_recoloured(last.prompt, team, to): to for to in team.palette.colours}
+        if options := [words for words in recoloured if suits(words)]:
+            colours = [recoloured[words] for words in options]
+            chosen = await _chosen(voice, team.revision, fields, colours, seed_for(seed, 3))
+            prompt = options[colours.index(chosen)]
+            notes.append("Recoloured it: solid and void were too near in brightness.")
     prompt = prompt or last.prompt
     wanted = [sentence for sentence in sentences(changes) if sentence not in prompt]
-    prompt = _fitted(prompt, wanted)
-    missing = _missing(f"{prompt} {' '.join(wanted)}", advice)
+    if not names_colour(prompt):
+        wanted += [s for s in sentences(last.prompt) if names_colour(s)][-1:]
+    prompt, missing = completed(prompt, advice, wanted)
     if missing:
         notes.append(f"Added what was missing: {' '.join(missing)}")
     if wanted:
@@ -206,31 +190,28 @@ async def revise(
     return last._replace(prompt=" ".join([prompt, *missing, *wanted]), note=note)
 
 
-def _missing(prompt: str, advice: Sequence[Advice]) -> list[str]:
-    """Return a look of each expert nothing of whom is in a prompt, and more if it is short."""
-    heard = {o.turn for o in origins_of(prompt, {each.turn: each.words for each in advice})}
-    unheard = [look for each in advice if each.turn not in heard for look in each.looks[:1]]
-    added: list[str] = []
-    for look in [*unheard, *_in_turns(advice)]:
-        n_words = len(" ".join([prompt, *added]).split())
-        is_needed = look in unheard or n_words < _MIN_WORDS
-        if is_needed and look not in [*sentences(prompt), *added]:
-            added += [look] if n_words + len(look.split()) <= _MAX_WORDS else []
-    return added
-
-
-def _in_turns(advice: Sequence[Advice]) -> list[str]:
-    """Return all looks, one of each expert first."""
-    longest = max((len(each.looks) for each in advice), default=0)
-    return [each.looks[n] for n in range(longest) for each in advice if n < len(each.looks)]
-
-
-def _fitted(prompt: str, added: Sequence[str]) -> str:
-    """Return the leading sentences of a prompt that leave room for what is added."""
-    kept = list(sentences(prompt))
-    while len(kept) > 1 and len(" ".join([*kept, *added]).split()) > _MAX_WORDS:
-        kept.pop()
+def _recoloured(prompt: str, team: Team, colours: str) -> str:
+    """Return a prompt whose sentences on colours of the palette say others."""
+    said = sentences(prompt)
+    kept = dict.fromkeys(colours if s in team.palette.colours else s for s in said)
     return " ".join(kept)
+
+
+def with_motif(draft: Draft, seen: Mapping[str, str], advice: Sequence[Advice]) -> Draft:
+    """Return the draft with what one sees of the first motif, if it says nothing of any.
+
+    Args:
+        draft: What was written.
+        seen: Families of motifs that are drawn and what each looks like.
+        advice: See `write`.
+    """
+    said = [f"{family.replace('_', ' ')} {look}" for family, look in seen.items()]
+    if not said or any(shared_words(draft.prompt, words) >= _MIN_SHARED for words in said):
+        return draft
+    look = f"{capitalised(next(iter(seen.values())))}."
+    kept, missing = completed(draft.prompt, advice, [look])
+    note = f"{draft.note} Added what is drawn: {look}".strip()
+    return draft._replace(prompt=" ".join([kept, *missing, look]), note=note)
 
 
 async def choose_family(
@@ -254,25 +235,6 @@ async def choose_family(
     return list(near)[per_word.index(max(per_word))]
 
 
-def origins_of(prompt: str, said: Mapping[int, str]) -> tuple[PhraseOrigin, ...]:
-    """Return which turn each clause of a prompt shares most words with.
-
-    A clause is what stands between commas, semicolons and full stops. One that shares fewer
-    than two words of content with every turn has no origin and is left out.
-
-    Args:
-        prompt: The paragraph.
-        said: By index, what a turn said and what its cited facts look like.
-    """
-    origins = []
-    for clause in re.split(r"[,;:.]\s+", prompt.strip(" .")):
-        shared = [(shared_words(clause, text), -index) for index, text in said.items()]
-        best = max(shared, default=(0, 0))
-        if best[0] >= 2:
-            origins.append(PhraseOrigin(phrase=clause.strip(), turn=-best[1]))
-    return tuple(origins)
-
-
 async def _paragraph(
     voice: Voice,
     form: Form,
@@ -281,6 +243,7 @@ async def _paragraph(
     held: Sequence[str],
     seed: int,
     but_not: str = "",
+    suits: Callable[[str], bool] = lambda words: True,
 ) -> tuple[str, tuple[str, ...]]:
     """Return a usable paragraph and what was mended in it, or none and all faults found."""
     found: list[str] = []
@@ -294,13 +257,18 @@ async def _paragraph(
         text = _whole_sentences(capitalised(raw.strip()))
         faults = [] if text else ["no whole sentence"]
         loose = unsupported(text, held)
-        unseen = [s for s in sentences(text) if not is_visible(s)]
-        text = " ".join(s for s in sentences(text) if s not in unseen and not unsupported(s, held))
+        scale = cast(Scale, fields["scale"])
+        hollow = [s for s in sentences(text) if is_hollow(s)]
+        unseen = [s for s in sentences(text) if not is_visible(s) or is_too_small(s, scale)]
+        bad = {*hollow, *unseen}
+        text = " ".join(s for s in sentences(text) if s not in bad and not unsupported(s, held))
         faults += list(
             faults_of(text or raw, min_words=_LEAST_WORDS, echo_of=[e.reply for e in form.examples])
         )
         if but_not and _alike(text, but_not) > _UNCHANGED:
             faults.append("hardly changed")
+        if not suits(text):
+            faults.append("colours that do not suit the measurement")
         told = [*fields.values(), *(e.reply for e in form.examples)]
         strays = share_held(text, told) < form.grounding
         if strays or shared_words(text, " ".join(fields.values())) < _MIN_SHARED:
@@ -308,7 +276,9 @@ async def _paragraph(
         if not faults:
             left_out = [f"Left out what states {', '.join(loose)}, which is in no fact."]
             blind = [f"Left out what no picture shows: {' '.join(unseen)}"]
-            return text, (*left_out * bool(loose), *blind * bool(unseen))
+            empty = [f"Left out what compares a thing with itself: {' '.join(hollow)}"]
+            notes = (left_out * bool(loose), blind * bool(unseen), empty * bool(hollow))
+            return text, tuple(note for each in notes for note in each)
         found += [*faults, *(f"{number} is in no fact" for number in loose)]
     return "", tuple(dict.fromkeys(found))
 
@@ -328,11 +298,11 @@ async def _line(
 
 
 def _whole_sentences(text: str) -> str:
-    """Return the leading whole sentences up to `_MAX_WORDS` words, each once."""
+    """Return the leading whole sentences up to `MAX_WORDS` words, each once."""
     kept: dict[str, str] = {}
     for sentence in sentences(" ".join(text.split())):
         whole = [*kept.values(), sentence]
-        if sentence[-1] not in ".!?" or len(" ".join(whole).split()) > _MAX_WORDS:
+        if sentence[-1] not in ".!?" or len(" ".join(whole).split()) > MAX_WORDS:
             break
         kept.setdefault(sentence.lower(), sentence)
     return " ".join(kept.values())
@@ -371,7 +341,7 @@ async def _composed(
     It begins with the thing itself: the concept, or its head if there is more to say.
     """
     view, colours = await _palette(voice, team, fields, seed)
-    looks = dict.fromkeys(_in_turns(advice))
+    looks = dict.fromkeys(in_turns(advice))
     thing = fields["concept"]
     if looks and len(thing.split()) > _NAMED_WORDS:
         thing = _short(thing) or thing
@@ -379,10 +349,11 @@ async def _composed(
     for look in looks:
         n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
         is_first = look in [each.looks[0] for each in advice if each.looks]
-        if n_words <= (_MAX_WORDS if is_first else _WINDOW_WORDS):
+        if n_words <= (MAX_WORDS if is_first else _WINDOW_WORDS):
             kept.append(look)
     composed = " ".join([*kept, colours, team.palette.close])
-    return " ".join([composed, *_missing(composed, advice)])
+    composed, missing = completed(composed, advice)
+    return " ".join([composed, *missing])
 
 
 async def _palette(voice: Voice, team: Team, fields: Mapping[str, str], seed: int) -> list[str]:

@@ -8,21 +8,25 @@ is known to a `Geometry`, which is handed in; here is what follows from it:
                                 +---- aims moved by what was missed --------+
 
 Aims are in drawn units, what the drawing shall measure: a rendering that came out 0.1 too
-solid is drawn 0.1 emptier next time, whatever thickness that takes.
+solid is drawn 0.1 emptier next time, whatever thickness that takes; `agents.correction` has what
+follows from several.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from agents.correction import Point, next_drawn, vain
 from agents.roles import StopRule
 from orbweave.records import SPACING_BOUNDS, Motif, Structure, Targets
 
 __all__ = [
     "Geometry",
     "Seed",
+    "Trial",
     "UNMEASURED",
     "StructureFor",
     "better",
@@ -114,6 +118,16 @@ class Seed:
         if aims:
             lines.append(f"To measure: {', '.join(_value(n, v) for n, v in aims.items())}.")
         return "\n".join([*lines, *self.changes])
+
+
+class Trial(NamedTuple):
+    """A version that was rendered."""
+
+    structure: Structure | None
+    strength: float | None
+    """Render strength; None is what was asked for."""
+    measured: Mapping[str, float | None]
+    """Means over its pictures."""
 
 
 @dataclass(frozen=True)
@@ -242,11 +256,13 @@ def next_seed(
     last: Seed,
     measured: Mapping[str, float | None],
     rule: StopRule,
-    gain: float = 1.0,
+    earlier: Sequence[Trial] = (),
 ) -> Seed:
     """Return a seed whose rendering should come nearer to the targets than `last` did.
 
-    Each aim moves by what the picture missed its target by. Beyond what numbers can mend:
+    Each aim follows from what every version drawn in the same colours and light missed its
+    target by. In other colours other shades count as solid, so there the targets themselves
+    are drawn. What is met stays while something else is missed. Beyond what numbers can mend:
 
     - A target that neither the drawing nor the picture shows: a second motif goes, for the two
       hide each other, and a single one is drawn coarser.
@@ -258,10 +274,10 @@ def next_seed(
     Args:
         geometry: Draws and measures.
         words: The revised prompt, for colours and light.
-        last: The seed that was rendered.
+        last: The seed that was rendered, the one to start from.
         measured: Means over its pictures.
         rule: The tolerances.
-        gain: Share of the miss that is made up for, in (0, 1].
+        earlier: The other versions, in any order.
     """
     if last.structure is None:
         return Seed(targets=last.targets)
@@ -281,11 +297,16 @@ def next_seed(
     dressed = geometry.dress(last.structure, words)
     if unseen and len(dressed.motifs) > 1:
         return _alone(geometry, dressed, last, unseen)
-    aims = _aims(drawn, last.targets, measured, rule, gain, skip=astray)
+    trials = [Trial(last.structure, last.strength, measured), *earlier]
+    points = _points(geometry, dressed, last.strength, trials, wanted)
+    misses = {name: off(name, aim, measured.get(name), rule) for name, aim in wanted.items()}
+    # A number that is turned moves the others too: a target that is met is not put at risk.
+    near = [n for n in misses if misses[n] <= (1 if max(misses.values()) > 1 else STILL)]
+    is_redressed = dressed != last.structure
+    aims = _aims(points, wanted, near=() if is_redressed else near, skip=astray)
     fitted = geometry.fit(dressed, aims) if aims != Targets() else dressed
     short = _short(aims, geometry.measure(fitted), rule)
-    # A gain below one means that a correction of the numbers made it worse.
-    swollen = [name for name in left if name not in astray and gain < 1]
+    swollen = [n for n in left if n not in astray and n in points and vain(points[n])]
     lost = unseen or swollen or [name for name in short if name == "solid_fraction"]
     if lost and "spacing_px" not in wanted:
         return _coarser(geometry, dressed, last, lost)
@@ -300,6 +321,8 @@ def next_seed(
                 f"Render strength from {before:.2f} down to {strength:.2f}: {why} "
                 f"({_listed(astray or short)})."
             )
+    if fitted.look != last.structure.look:
+        told.append(f"Colours from {last.structure.look} to {fitted.look}.")
     told += _changes(last.structure, fitted, last.targets, measured)
     return Seed(fitted, last.targets, strength, tuple(told))
 
@@ -338,32 +361,73 @@ def _short(aims: Targets, drawn: Targets, rule: StopRule) -> list[str]:
     ]
 
 
+def _points(
+    geometry: Geometry,
+    dressed: Structure,
+    strength: float | None,
+    trials: Sequence[Trial],
+    wanted: Mapping[str, float],
+) -> dict[str, list[Point]]:
+    """Return where every statistic came out, of the versions alike but for their numbers."""
+    points: dict[str, list[Point]] = {}
+    for trial in trials:
+        if trial.structure is None or trial.strength != strength:
+            continue
+        if _kind(trial.structure) != _kind(dressed):
+            continue
+        drawn = geometry.measure(trial.structure).model_dump(exclude_none=True)
+        for name, aim in wanted.items():
+            got, own = trial.measured.get(name), drawn.get(name)
+            if got is not None and own is not None:
+                point = Point(_beyond(name, aim, own), _beyond(name, aim, got))
+                points.setdefault(name, []).append(point)
+    return points
+
+
 def _aims(
-    drawn: Mapping[str, float],
-    targets: Targets,
-    measured: Mapping[str, float | None],
-    rule: StopRule,
-    gain: float,
+    points: Mapping[str, Sequence[Point]],
+    wanted: Mapping[str, float],
+    near: Sequence[str],
     skip: Sequence[str],
 ) -> Targets:
     """Return what the drawing shall measure for its rendering to meet the targets.
 
-    A statistic of a picture that left its geometry is aimed at itself: its target, drawn.
+    A statistic of a picture that left its geometry is aimed at itself: its target, drawn. So is
+    one of which nothing is known.
+
+    Args:
+        points: Where it came out so far.
+        wanted: The targets.
+        near: Statistics that are near enough to be left alone.
+        skip: Statistics of which the pictures left their geometry.
     """
     aims: dict[str, float] = {}
-    for name, wanted in targets.model_dump(exclude_none=True).items():
-        got, own = measured.get(name), drawn.get(name)
-        if got is None or own is None or name in skip:
-            aims[name] = wanted
-        elif off(name, wanted, got, rule) <= STILL:
-            continue
-        elif name == "direction_deg":
-            aims[name] = round(own + gain * shortest_turn(got, wanted), 1) % 180
-        elif name == "spacing_px":
-            aims[name] = own * (wanted / got) ** gain
-        else:
-            aims[name] = min(max(own + gain * (wanted - got), 0.01), 0.99)
+    for name, aim in wanted.items():
+        if name in skip or (name not in points and name not in near):
+            aims[name] = aim
+        elif name not in near:
+            aims[name] = _at(name, aim, next_drawn(points[name]))
     return Targets.model_validate(aims)
+
+
+def _kind(structure: Structure) -> tuple[object, ...]:
+    """Return all of a structure but the numbers that are corrected."""
+    families = tuple(motif.family for motif in structure.motifs)
+    return families, structure.combine, structure.look, structure.light, structure.seed
+
+
+def _beyond(name: str, aim: float, value: float) -> float:
+    """Return how far a statistic lies beyond its target, in a unit in which steps add up."""
+    if name == "direction_deg":
+        return shortest_turn(aim, value)
+    return math.log(value / aim) if name == "spacing_px" else value - aim
+
+
+def _at(name: str, aim: float, beyond: float) -> float:
+    """Return the value that lies so far beyond its target, see `_beyond`."""
+    if name == "direction_deg":
+        return round(aim + beyond, 1) % 180
+    return aim * math.exp(beyond) if name == "spacing_px" else min(max(aim + beyond, 0.01), 0.99)
 
 
 def _changes(

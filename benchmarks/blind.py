@@ -38,8 +38,8 @@ from typing import Any
 
 from loop import concepts, read_lines  # beside this script
 
+from agents.advice import origins_of
 from agents.claims import sentences, unsupported
-from agents.engineer import origins_of
 from agents.engines import Engines
 from agents.generation import Engine
 from agents.interview import interview

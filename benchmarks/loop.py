@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of results and designs")
     parser.add_argument("--limit", type=int, default=None, help="concepts at most")
+    parser.add_argument("--only", nargs="+", default=None, metavar="ID", help="these concepts")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     logging.disable(logging.WARNING)
@@ -67,6 +68,10 @@ def main() -> None:
     results = args.out / "results.jsonl"
     known = read_lines(results)
     cases = concepts(args.seed)[: args.limit]
+    if args.only is not None:
+        if strange := set(args.only) - {case["id"] for case in cases}:
+            parser.error(f"wanted ids of the {len(cases)} concepts, found no {sorted(strange)}")
+        cases = [case for case in cases if case["id"] in args.only]
     shop = lending(workshop(lambda text: None, embed := MiniLM()))
     for case in cases:
         if case["id"] in known:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
-from agents.critic import Standing, best_of, measured_means, misses, stop_reason
+from agents.critic import Standing, best_of, is_faint, measured_means, misses, stop_reason
 from agents.roles import StopRule
 from orbweave.records import Measurement, Targets
 
@@ -136,3 +137,15 @@ def test_at_the_bound_it_says_what_is_missing_and_which_version_is_the_best() ->
     assert stop_reason(_at(1.5, 2.0), RULE, rounds=2) == (
         "the bound of 2 rounds was reached; still off target: spacing_px; version 0 is the best"
     )
+
+
+def test_a_picture_is_faint_whose_two_shades_lie_near_each_other() -> None:
+    def shades(solid: float, dark: float, light: float) -> Measurement:
+        deviation = math.sqrt(solid * (1 - solid)) * (light - dark)
+        return _measured(solid_fraction=solid).model_copy(update={"contrast": deviation})
+
+    assert is_faint([shades(0.4, 0.3, 0.55)])
+    assert not is_faint([shades(0.4, 0.2, 0.55)])
+    assert not is_faint([shades(0.05, 0.2, 0.55)])  # few lines, and clear ones
+    assert not is_faint([shades(1.0, 0.5, 0.5)])  # nothing to tell apart
+    assert not is_faint([])

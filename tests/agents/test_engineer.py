@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
-from agents.engineer import Advice, choose_family
+from agents.advice import Advice
+from agents.engineer import choose_family
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
@@ -149,14 +151,19 @@ class _Obedient:
         return f"{request.prefix} Let the radial threads taper toward the margin of the membrane."
 
 
-async def _talk(loom: _Loom, rounds: int = 3, wanted: Targets | None = None) -> Conversation:
+async def _talk(
+    loom: _Loom,
+    rounds: int = 3,
+    wanted: Targets | None = None,
+    model: Callable[[Generation], str] | None = None,
+) -> Conversation:
     brief = Brief(
         concept="A membrane of radial and spiral threads",
         domains=("spider-silk",),
         targets=wanted or Targets(),
         seed=4,
     )
-    engine = FakeEngine(_Obedient(), favourite=0)
+    engine = FakeEngine(model or _Obedient(), favourite=0)
     team = load_team().model_copy(update={"stop": StopRule(solid_fraction=0.05)})
     return await converse(
         brief, engine_for=lambda model: engine, knowledge=Knowledge([FACT], hashed_words),
@@ -204,3 +211,94 @@ async def test_a_worse_round_is_not_the_result_and_the_next_one_starts_from_the_
     thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
     assert thickness == pytest.approx([0.3, 0.24, 0.27])  # half the step, after a whole one failed
     assert talk.best_version == 2
+
+
+@dataclass
+class _Dyed(_Loom):
+    """A loom that dresses in the first colour of the words, and pictures of so much contrast."""
+
+    contrast: float = 0.2
+
+    def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
+        structure = super().choose(words, seed, family)
+        return self.dress(structure, words) if structure else None
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        found = re.search(r"golden|silver|pale|ivory|amber|white|rust", words.lower())
+        return structure.model_copy(update={"look": f"{found[0] if found else 'grey'} on black"})
+
+    async def render(
+        self, prompt: ImagePrompt, version: int
+    ) -> tuple[tuple[Picture, ...], tuple[Measurement, ...]]:
+        pictures, (measured,) = await super().render(prompt, version)
+        return pictures, (measured.model_copy(update={"contrast": self.contrast}),)
+
+
+def _looks(loom: _Loom) -> list[str]:
+    return [prompt.structure.look for prompt in loom.drawn if prompt.structure]
+
+
+async def test_a_prompt_that_does_not_say_what_is_drawn_has_it_added() -> None:
+    talk = await _talk(_Loom(), rounds=1)
+    assert talk.prompts[0].prompt == f"{PROMPTS[0]} A round net of radial lines."
+    assert "(Added what is drawn: A round net of radial lines.)" in talk.turns[1].text
+
+
+async def test_a_correction_is_drawn_in_the_colours_of_the_picture_that_missed() -> None:
+    loom = _Dyed()
+    talk = await _talk(loom, rounds=2)
+    first, second = talk.prompts
+    assert second.prompt == f"{first.prompt} Thin lines with wide open gaps between them."
+    assert "colours that do not suit the measurement" in talk.turns[3].text
+    assert _looks(loom) == ["pale on black"] * 2
+    assert talk.stop_reason == "the measured targets are met"
+
+
+async def test_what_an_overshot_correction_asked_for_is_not_asked_for_any_more() -> None:
+    loom = _Dyed(too_solid=(0.2, 0.1, 0.15))
+    talk = await _talk(loom)
+    thin, thick = "Thin lines with wide open gaps", "Thick lines with narrow gaps"
+    assert [thin in prompt.prompt for prompt in talk.prompts] == [False, True, False]
+    assert [thick in prompt.prompt for prompt in talk.prompts] == [False, False, True]
+    # Between .30 drawn, .50 measured, and .10 drawn, .20 measured.
+    thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
+    assert thickness == pytest.approx([0.3, 0.1, 0.1 + 0.2 / 3])
+    assert talk.stop_reason == "the measured targets are met"
+
+
+async def test_a_faint_picture_is_drawn_anew_in_other_colours() -> None:
+    golden = (
+        "View of a golden membrane from above, whose thin radial threads leave one corner. Spiral "
+        "threads cross them, few of them, at wide even gaps. Dark background, even light."
+    )
+
+    class Gilding(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            is_revision = "Feedback:" in request.messages[-1].content
+            return f"{request.prefix} {golden}" if is_revision else super().__call__(request)
+
+    loom = _Dyed(contrast=0.1, too_solid=(0.2, 0.0))
+    talk = await _talk(loom, rounds=2, model=Gilding())
+    assert _looks(loom) == ["pale on black", "golden on black"]
+    # What the pale one missed says nothing of the golden one.
+    thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
+    assert thickness == pytest.approx([0.3, 0.3])
+    assert talk.prompts[1].changes == ("Colours from pale on black to golden on black.",)
+    assert talk.stop_reason == "the measured targets are met"
+
+
+async def test_where_the_model_finds_no_other_colours_the_palette_has_some() -> None:
+    class Hopeless(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if request.prefix.endswith("Prompt:"):
+                return f"{request.prefix} lines lines lines"
+            return super().__call__(request)
+
+    loom = _Dyed(contrast=0.1, too_solid=(0.2, 0.0))
+    talk = await _talk(loom, rounds=2, model=Hopeless())
+    first, second = _looks(loom)
+    assert first != second
+    assert "Recoloured it: solid and void were too near in brightness." in talk.turns[3].text
+    colours = [c for c in load_team().palette.colours if c in talk.prompts[1].prompt]
+    assert len(colours) == 1
+    assert colours[0] not in talk.prompts[0].prompt

@@ -12,6 +12,7 @@ from agents.targets import (
     UNMEASURED,
     Geometry,
     Seed,
+    Trial,
     distance,
     first_seed,
     geometry_of,
@@ -153,10 +154,54 @@ def _rendered(seed: Seed) -> dict[str, float | None]:
     return {"solid_fraction": solid + 0.1, "direction_deg": direction + 12, "spacing_px": spacing}
 
 
-def test_half_the_gain_makes_up_for_half_the_miss() -> None:
+def _tried(seed: Seed, solid: float, **numbers: float | str) -> Trial:
+    """A version with other numbers that came out so solid."""
+    assert seed.structure is not None
+    look = {key: numbers.pop(key) for key in ("look", "light") if key in numbers}
+    motif = seed.structure.motifs[0].model_copy(update=numbers)
+    structure = seed.structure.model_copy(update={"motifs": (motif,), **look})
+    return Trial(structure, seed.strength, {"solid_fraction": solid})
+
+
+def test_of_a_correction_that_made_it_worse_half_is_made() -> None:
     first = first_seed(Plain(), "words", 0, Targets())
-    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4}, RULE, gain=0.5)
+    worse = [_tried(first, 0.5, thickness=0.2)]
+    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4}, RULE, worse)
     assert _numbers(seed)[0] == pytest.approx(0.25)
+
+
+def test_between_a_version_too_solid_and_one_too_open_the_target_is_interpolated() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    for order in (1, -1):
+        others = [_tried(first, 0.1, thickness=0.1), _tried(first, 0.02, thickness=0.05)][::order]
+        seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4}, RULE, others)
+        assert _numbers(seed)[0] == pytest.approx(0.1 + 0.2 * 2 / 3)
+
+
+def test_versions_in_other_colours_or_at_another_strength_tell_nothing() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    measured = {"solid_fraction": 0.4}
+    alone = next_seed(Plain(), "words", first, measured, RULE)
+    redder, softer = _tried(first, 0.1, thickness=0.1, look="red on black"), _tried(first, 0.1)
+    others = [redder, softer._replace(strength=0.3)]
+    assert next_seed(Plain(), "words", first, measured, RULE, others) == alone
+
+
+class Redressed(Plain):
+    """One that dresses in what the words say."""
+
+    def dress(self, structure: Structure, words: str) -> Structure:
+        return structure.model_copy(update={"look": words})
+
+
+def test_in_new_colours_the_target_itself_is_drawn() -> None:
+    first = first_seed(Redressed(), "words", 0, Targets(solid_fraction=0.4))
+    measured = {"solid_fraction": 0.6, "direction_deg": 42.0, "spacing_px": 20.0}
+    seed = next_seed(Redressed(), "red on black", first, measured, RULE)
+    assert _numbers(seed) == pytest.approx((0.4, 30.0, 20.0))
+    known = _tried(first, 0.45, thickness=0.35, look="red on black")
+    seed = next_seed(Redressed(), "red on black", first, measured, RULE, [known])
+    assert _numbers(seed)[0] == pytest.approx(0.3)  # 0.1 too solid there
 
 
 def test_what_is_near_enough_is_left_alone() -> None:
@@ -164,6 +209,15 @@ def test_what_is_near_enough_is_left_alone() -> None:
     measured = {"solid_fraction": 0.31, "direction_deg": 32.0, "spacing_px": 20.3}
     seed = next_seed(Plain(), "words", first, measured, RULE)
     assert (seed.structure, seed.changes) == (first.structure, ())
+
+
+def test_what_is_met_is_left_alone_while_something_else_is_missed() -> None:
+    first = first_seed(Plain(), "words", 0, Targets())
+    met = {"direction_deg": 38.0, "spacing_px": 21.8}
+    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.4, **met}, RULE)
+    assert _numbers(seed) == pytest.approx((0.2, 30.0, 20.0))
+    seed = next_seed(Plain(), "words", first, {"solid_fraction": 0.32, **met}, RULE)
+    assert _numbers(seed) == pytest.approx((0.28, 22.0, 20 / 1.09))
 
 
 def test_a_picture_that_left_its_geometry_is_rendered_at_less_strength() -> None:
@@ -194,7 +248,10 @@ def test_lines_too_fine_to_be_rendered_are_drawn_coarser() -> None:
     by_numbers = next_seed(Plain(), "words", last, {"solid_fraction": 0.5}, RULE)
     assert by_numbers.structure is not None
     assert by_numbers.structure.motifs[0].spacing == 20.0
-    seed = next_seed(Plain(), "words", last, {"solid_fraction": 0.0}, RULE, gain=0.5)
+    vain = [Trial(structure.model_copy(update={"motifs": (
+        structure.motifs[0].model_copy(update={"thickness": 0.9}),
+    )}), None, {"solid_fraction": 0.0})]  # fmt: skip
+    seed = next_seed(Plain(), "words", last, {"solid_fraction": 0.0}, RULE, vain)
     assert seed.structure is not None
     assert seed.structure.motifs[0].spacing == pytest.approx(28.0)
     assert seed.changes == (
@@ -206,7 +263,8 @@ def test_a_spacing_that_is_wanted_is_never_drawn_coarser() -> None:
     structure = Structure(motifs=(Motif(family="voronoi_foam", spacing=20.0, thickness=0.3),))
     last = Seed(structure, Targets(solid_fraction=0.3, spacing_px=20.0))
     measured = {"solid_fraction": 0.5, "spacing_px": 20.0}
-    seed = next_seed(Plain(), "words", last, measured, RULE, gain=0.5)
+    worse = [_tried(last, 0.55, thickness=0.1)]
+    seed = next_seed(Plain(), "words", last, measured, RULE, worse)
     assert seed.structure is not None
     assert seed.structure.motifs[0].spacing == 20.0
     assert seed.structure.motifs[0].thickness == pytest.approx(0.2)

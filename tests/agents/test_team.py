@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
+from agents.advice import note_of, origins_of
 from agents.claims import cited_ids, sentences
-from agents.engineer import note_of, origins_of
 from agents.events import (
     Critiqued,
     Event,

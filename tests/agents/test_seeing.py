@@ -1,0 +1,68 @@
+"""What a picture cannot show: small models' sentences, and sound ones that come near to them."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.roles import load_team
+from agents.seeing import is_hollow, is_too_small, names_colour
+from orbweave.records import Scale
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Behind it stands a flat wheel of pale threads, about twice as wide as wide.",
+        "Two rounded openings, each about ten times wider than wide, grow outward.",
+        "Each hole is bigger than big.",
+        "The slit is about ten times larger than it is large.",
+        "Two parallel channels, each half as wide as the other is long.",
+        "A round bundle is seen at half its size in front of a pale sleeve.",
+        "Cross section of a helmet liner seen from above at half its width.",
+    ],
+)
+def test_a_thing_compared_with_itself_is_hollow(sentence: str) -> None:
+    assert is_hollow(sentence)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The panel is twice as wide as it is tall.",
+        "Each tile is wider than the last and half as thick as its neighbour.",
+        "A hole half its diameter deep opens in the rim.",
+        "The wide end is wider than the narrow one.",
+        "Each thread crosses the other at a right angle.",
+        "A tall slim tower, seen from a drone at half its height.",
+        "A grain of pollen shown at ten times its size.",
+    ],
+)
+def test_a_comparison_with_something_else_is_not(sentence: str) -> None:
+    assert not is_hollow(sentence)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "scale", "expected"),
+    [
+        ("The gap between them is only a few nanometres wide.", "microstructure", True),
+        ("Fibrils banded every 67nm.", "microstructure", True),
+        ("Even light, frame a few hundred nanometres wide.", "microstructure", False),
+        ("Pores of 30 micrometres.", "microstructure", False),
+        ("Pores of 30 micrometres.", "component", True),
+        ("Threads 3 mm apart.", "component", False),
+        ("Threads 3 mm apart.", "architecture", True),
+        ("Ribs 3 m apart.", "urban", False),
+    ],
+)
+def test_a_size_below_what_the_scale_shows_is_too_small(
+    sentence: str, scale: Scale, expected: bool
+) -> None:
+    assert is_too_small(sentence, scale) is expected
+
+
+def test_every_colour_of_the_palette_is_one_that_is_known() -> None:
+    assert all(names_colour(colours) for colours in load_team().palette.colours)
+
+
+def test_light_and_shade_are_no_colours() -> None:
+    assert not names_colour("Soft light from above, dark gaps, bright edges.")
