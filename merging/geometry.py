@@ -274,16 +274,20 @@ def _products(name: str, weights: Sequence[Weights], numel: int) -> Array:
             widen(each.read(name, start, stop), each.tensors[name].dtype).astype(np.float64)
             for each in weights
         )
-        rows = np.stack([a, b, b - a, *(each - c for c in base for each in (a, b))])
-        total = total + rows @ rows.T
+        with np.errstate(over="ignore", invalid="ignore"):  # told by _measured, with the name
+            rows = np.stack([a, b, b - a, *(each - c for c in base for each in (a, b))])
+            total = total + rows @ rows.T
     return total
 
 
 def _measured(name: str, numel: int, products: Array, models: Sequence[Parent]) -> TensorGeometry:
     if not np.isfinite(products).all():
+        # |a|, |b| and, where both are sound, |a - base| tell whose weights they are.
+        lengths = zip(models, products.diagonal()[[0, 1, 3][: len(models)]], strict=True)
+        damaged = next((model for model, length in lengths if not math.isfinite(length)), models[0])
         raise ModelError(
-            f"wanted finite weights in {name} of {' and '.join(m.name for m in models)}, found "
-            "NaN or infinite ones; one of these models is damaged, use another"
+            f"wanted finite weights in {name} of {damaged.name}, found NaN, infinite or absurdly "
+            "large ones; that model is damaged, use another"
         )
     pair, dd = products[:2, :2], float(products[2, 2])
     row = _row(name, numel, _path(pair, dd), pair, float(products[0, 2]), dd)

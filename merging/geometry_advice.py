@@ -108,6 +108,8 @@ def _on_task_vectors(geometry: Geometry, a: str, b: str) -> Iterator[str]:
 def _mixed(geometry: Geometry) -> str | None:
     """Return what to do where the task vectors agree in some places and oppose in others."""
     known = [(s.task_cosine, s) for s in geometry.by_layer if s.task_cosine is not None]
+    if not known:  # nowhere did both change
+        return None
     (low, worst), (high, best) = (f(known, key=lambda item: item[0]) for f in (min, max))
     if high < _CLEAR or low > -_CLEAR:
         return None

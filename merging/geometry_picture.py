@@ -31,7 +31,12 @@ _LOOKS: dict[Part, tuple[str, str]] = {
     "other": ("#666666", "x"),
 }
 """Colours of Okabe and Ito (2008), told apart by colour-blind eyes; and markers for grey paper."""
-_SETTINGS: Any = {"svg.hashsalt": "orbweave", "svg.fonttype": "none", "font.size": 9}
+_SETTINGS: Any = {
+    "svg.hashsalt": "orbweave",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in a folder's name is no formula
+    "font.size": 9,
+}
 _INCH = {"row": 2.2, "margin": 1.1, "width": 8.0}
 _BEFORE, _AFTER = -2.0, 1.0
 """Places of what lies outside the layers, in layers from the first and from the last one's end."""

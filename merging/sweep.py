@@ -36,7 +36,7 @@ from merging.synergy import (
     mean_difference,
 )
 from merging.variants import Variant, Way, alone
-from orbweave.errors import Cancelled
+from orbweave.errors import Cancelled, ModelError
 from orbweave.files import sha256_file, write_text
 from orbweave.statistics import Interval
 
@@ -301,7 +301,7 @@ class Laboratory:
             is_cancelled: Is asked before every model.
 
         Raises:
-            ModelError: the bench cannot take a model's weights.
+            ModelError: the bench cannot take a model's weights, or they give NaN for a score.
             OutputError: an answer cannot be written.
             Cancelled: `is_cancelled` said so; answers so far are kept.
         """
@@ -323,6 +323,7 @@ class Laboratory:
             times.append(time.perf_counter())
             scores = bench.ask(lambda n, before=before: on_progress(before + n, total))  # type: ignore[misc]
             times.append(time.perf_counter())
+            _check_scores(scores, each.variant.name)
             seconds = [
                 s + end - begin
                 for s, begin, end in zip(seconds, times[:-1], times[1:], strict=True)
@@ -407,11 +408,21 @@ def _square_apart(a: Any, b: Any) -> float:
 def _manner_hash(parent: Parent) -> str:
     """Return the hash of everything beside the weights that decides what a model answers."""
     lines = [json.dumps(parent.config, sort_keys=True)]
-    if parent.tokenizer_folder is not None:
-        for pattern in ("token*.*", "special_tokens_map.json", "chat_template.*", "vocab.json"):
-            files = sorted(parent.tokenizer_folder.glob(pattern))
-            lines += [f"{file.name} {sha256_file(file)}" for file in files]
+    folder = parent.tokenizer_folder or parent.folder  # vocab.json alone is a tokenizer, too
+    for pattern in ("token*.*", "special_tokens_map.json", "chat_template.*", "vocab.json"):
+        files = sorted(folder.glob(pattern))
+        lines += [f"{file.name} {sha256_file(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def _check_scores(scores: Scores, name: str) -> None:
+    """Refuse NaN: the first option would count as the answer, right as often as by guessing."""
+    for question, options in scores.items():
+        if any(math.isnan(value) for value in options):
+            raise ModelError(
+                f"wanted a score for every option of {question}, {name} gave NaN; its numbers "
+                "overflow on the way, so leave this model out"
+            )
 
 
 def _right(scores: Scores, bench: Bench) -> tuple[bool, ...]:
@@ -445,4 +456,5 @@ def _kept(kept: Path | None, key: str, bench: Bench) -> Scores | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     fits = all(q.answer < len(found[q.id]) for q in bench.questions)
-    return found if fits else None
+    is_whole = not any(math.isnan(value) for options in found.values() for value in options)
+    return found if fits and is_whole else None

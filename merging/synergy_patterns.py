@@ -107,8 +107,13 @@ def merge_correlations(rows: Sequence[Synergy]) -> Correlations:
     columns |= {name: [row.traits.get(name, 0.0) for row in rows] for name in traits}
     found = correlations(columns)
     shared = set(rows[0].parents).intersection(*(row.parents for row in rows))
-    pairs = {row.parents for row in rows}
+    pairs = {frozenset(row.parents) for row in rows}
     cautions = []
+    if 0 < len(distances) < len(rows):
+        cautions.append(
+            f"the distance of the parents' weights is known of {len(distances)} of {len(rows)} "
+            "merges only, so it is left out"
+        )
     if shared and len(pairs) > 1:
         cautions.append(
             f"every merge has the parent {', '.join(sorted(shared))}, so the score gap says how "

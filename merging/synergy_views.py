@@ -60,6 +60,7 @@ _PARENT_LINES: Any = ((0, (1, 1.5)), (0, (6, 1.5, 1, 1.5)))
 _SETTINGS: Any = {
     "svg.hashsalt": "orbweave",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in a folder's name is no formula
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",

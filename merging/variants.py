@@ -60,7 +60,7 @@ def variants(a: str, b: str, ts: Sequence[float], profiles: Sequence[str]) -> li
     for profile in profiles:
         places = sorted(set(ts)) if profile == "constant" else [None]
         for t in places:
-            label = profile if t is None else f"t={t:g}"
+            label = profile if t is None else f"t={float(t)}".removesuffix(".0")
             setting = PROFILES[profile] if t is None else t
             found.append(Variant(f"slerp {label}", "slerp", profile, t, _arc(a, b, setting)))
             found.append(Variant(f"lerp {label}", "lerp", profile, t, _line(a, b, setting)))

@@ -291,6 +291,21 @@ def test_a_weight_that_is_not_finite_is_named(pair, bad):
         _compared(*pair)
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("names", ["a", "b", "c", "bc"])
+def test_the_model_with_a_weight_that_is_not_finite_is_named(tmp_path, names, bad):
+    folders = [write_llama(tmp_path / name, seed=i) for i, name in enumerate("abc")]
+    for name in names:
+        path = tmp_path / name / "model.safetensors"
+        tensors = load_file(path)
+        tensors[NAME][3, 2] = bad
+        save_file(tensors, path)
+    with pytest.raises(
+        ModelError, match=rf"up_proj\.weight of \S*/{names[0]}, found NaN, infinite"
+    ):
+        _compared(*folders)
+
+
 def test_a_quantised_model_is_refused(tmp_path):
     a = _write(tmp_path / "a", {"x": torch.ones(4)})
     b = _write(tmp_path / "b", {"x": torch.ones(4).to(torch.float8_e4m3fn)})

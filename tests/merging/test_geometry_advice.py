@@ -20,7 +20,7 @@ def _row(angle: float = 5.0, path: str = "slerp", **fields: object) -> TensorGeo
 
 
 def _tasks(cosine: float | None, norm_b: float = 1.0, **fields: object) -> TensorGeometry:
-    return _row(task_norm_a=1.0, task_norm_b=norm_b, task_cosine=cosine, **fields)
+    return _row(**{"task_norm_a": 1.0, "task_norm_b": norm_b, "task_cosine": cosine, **fields})
 
 
 def test_ordinary_models_need_no_advice():
@@ -118,3 +118,15 @@ def test_tensors_left_out_are_named():
     (text,) = advice(_geometry(_row(), unmatched=("lm_head.weight", "y", "z")))
     assert text.startswith("left out, not in every model or of different shapes: lm_head.weight")
     assert "and 2 more" in text
+
+
+def test_task_vectors_that_share_no_tensor_are_crosswise():
+    """One adapter on the attention, one on the MLP: both changed, nowhere both."""
+    on_attention = _tasks(None, 0.0, name="x", part="attention")
+    on_mlp = _tasks(None, name="y", task_norm_a=0.0)
+    texts = advice(_geometry(on_attention, on_mlp, base="cem"))
+    assert texts == [
+        "the two learnt unrelated things that hardly disturb each other: their sum keeps more of "
+        "both (merge_method task_arithmetic) than an average, which weakens either (cosine of the "
+        "task vectors +0.000)"
+    ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from PIL import Image
 
@@ -98,3 +100,9 @@ def test_long_names_are_cut_at_their_beginning(tmp_path):
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"wanted a picture as \.png or \.svg, got .*a\.gif"):
         save(_geometry(), tmp_path / "a.gif")
+
+
+def test_a_dollar_in_a_name_is_no_formula(tmp_path):
+    geometry = replace(_geometry(), parents=("./$\\bad$", "bob"))
+    save(geometry, tmp_path / "g.svg")
+    assert "A = ./$\\bad$, B = bob" in (tmp_path / "g.svg").read_text("utf-8")

@@ -13,7 +13,7 @@ from merging.build import open_parents
 from merging.kernel import lerp, slerp
 from merging.sweep import Asked, open_laboratory, read
 from merging.variants import variants
-from orbweave.errors import Cancelled, UsageError
+from orbweave.errors import Cancelled, ModelError, UsageError
 from tests.merging.conftest import write_adapter, write_llama
 
 TS = [0.0, 0.3, 0.5, 1.0]
@@ -77,6 +77,11 @@ def test_every_model_is_scored_as_merged_by_the_kernel(pair, way):
         assert found.row(f"{way} t={t}").tolist() == right(bench.scores(flat(merged)), bench)
     for name, tensors in zip(map(str, pair), (a, b), strict=True):
         assert found.row(name).tolist() == right(bench.scores(flat(tensors)), bench)
+
+
+def test_every_place_has_a_name_of_its_own():
+    names = [v.name for v in variants("a", "b", [0, 0.5, 0.5000001, 1e-7], ["constant"])[2::2]]
+    assert names == ["slerp t=0", "slerp t=1e-07", "slerp t=0.5", "slerp t=0.5000001"]
 
 
 def test_the_lerp_of_a_profile_has_its_t_in_every_layer(tmp_path):
@@ -181,6 +186,29 @@ def test_a_damaged_answer_is_asked_for_again(pair, tmp_path, content):
     laboratory(pair).run(bench, kept=kept)
     assert len(bench.loaded) == 1
     assert set(json.loads(victim.read_text())["scores"]) == {q.id for q in bench.questions}
+
+
+def test_a_score_that_is_no_number_is_refused_and_not_kept(pair, tmp_path):
+    bench, kept = DotBench(), tmp_path / "answers"
+    bench.scores = lambda vector: {q.id: [math.nan] * 3 for q in bench.questions}
+    with pytest.raises(ModelError, match=f"every option of q0, {pair[0]} gave NaN"):
+        laboratory(pair).run(bench, kept=kept)
+    assert not kept.exists()
+    laboratory(pair).run(DotBench(), kept=kept)
+    victim = min(kept.glob("*.json"))
+    content = json.loads(victim.read_text())
+    content["scores"]["q3"][1] = math.nan
+    victim.write_text(json.dumps(content))
+    assert laboratory(pair).run(DotBench(), kept=kept).n_known == 5
+
+
+def test_a_chat_template_counts_where_the_tokenizer_is_of_an_old_form(pair, tmp_path):
+    kept = tmp_path / "answers"
+    for folder in pair:
+        (folder / "tokenizer.json").unlink()
+    laboratory(pair, [0.5]).run(DotBench(), kept=kept)
+    (pair[0] / "chat_template.jinja").write_text("other")
+    assert laboratory(pair, [0.5]).run(DotBench(), kept=kept).n_known == 1  # the second parent
 
 
 def test_answers_to_other_questions_or_of_other_weights_are_not_taken(pair, tmp_path):

@@ -17,6 +17,7 @@ from merging.synergy import (
     halves,
     holm,
     mean_difference,
+    mean_interval,
     points,
     synergies,
     verdict,
@@ -187,6 +188,26 @@ def test_beating_the_mean_of_the_parents_is_called_a_low_bar():
     assert verdict(row).startswith("no gain over the better parent can be claimed: +0.0 points")
 
 
+@pytest.mark.parametrize(("n", "is_claimed"), [(2, False), (5, False), (6, True)])
+def test_a_few_questions_that_are_all_won_do_not_beat_the_mean(n, is_claimed):
+    """Their interval has no width; the sign test's p is 2 / 2**n."""
+    (row,) = synergies(results(a="0" * n, b="0" * n, m="1" * n), [Merge("m", ("a", "b"))])
+    assert (row.excess_low, row.excess_p) == (1.0, 2 / 2**n)
+    assert against_the_mean(row).startswith("above the mean") == is_claimed
+    assert ("not to be told from the mean" in against_the_mean(row)) != is_claimed
+
+
+def test_the_sign_test_of_the_excess_is_as_worked_out_by_hand():
+    (row,) = synergies(BY_HAND, [MERGE])  # below on questions 3 and 4, above on 5 to 9
+    assert row.excess_p == pytest.approx(2 * (1 + 7 + 21) / 2**7)
+
+
+def test_thirds_that_cancel_are_no_gain():
+    """Four losses of two thirds and a gain: the upper bound is 0, and not 2e-13 below."""
+    bounds = mean_interval(np.array([-2 / 3] * 4 + [1 / 3] + [0.0] * 5), seed=0)
+    assert bounds == (pytest.approx(-7 / 15), 0.0)
+
+
 def test_points_have_no_negative_zero():
     assert [points(x) for x in (0.012, -0.0001, 0.0, -0.05)] == ["+1.2", "+0.0", "+0.0", "-5.0"]
 
@@ -328,14 +349,16 @@ def test_a_shared_parent_and_repeated_pairs_are_told():
     merges = [
         Merge("m1", ("instruct", "a"), 0.1, {"sft": 0}),
         Merge("m2", ("instruct", "b"), 0.2, {"sft": 1}),
-        Merge("m3", ("instruct", "b"), 0.2, {"sft": 1, "orpo": 1}),
+        Merge("m3", ("b", "instruct"), 0.2, {"sft": 1, "orpo": 1}),
     ]
     found = merge_correlations(synergies(answers, merges))
     assert found.columns[-3:] == ("weight distance", "sft", "orpo")
     assert any(w.startswith("every merge has the parent instruct") for w in found.warnings)
     assert any(w.startswith("3 merges come from 2 pairs of parents") for w in found.warnings)
     some = [merges[0]._replace(distance=None), *merges[1:]]
-    assert "weight distance" not in merge_correlations(synergies(answers, some)).columns
+    without = merge_correlations(synergies(answers, some))
+    assert "weight distance" not in without.columns
+    assert any("is known of 2 of 3 merges only, so it is left out" in w for w in without.warnings)
 
 
 def test_z_scores_have_mean_0_and_deviation_1():

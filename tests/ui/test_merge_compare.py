@@ -94,3 +94,16 @@ def test_missing_models_are_all_told(family, capsys):
     assert run(["merge", "compare", "./one", "./two"]) == 1
     err = capsys.readouterr().err
     assert "'./one'" in err and "'./two'" in err and err.count("\n") == 1
+
+
+def test_models_that_changed_different_weights_are_compared_and_drawn(family, tmp_path, capsys):
+    """As adapters on other parts are: nowhere is there a cosine, in all it is 0."""
+    a, b, base = family
+    for name, part in ((a, "self_attn"), (b, "mlp")):
+        own, root = (load_file(tmp_path / n / "model.safetensors") for n in (name, base))
+        changed = {n: t if part in n else root[n] for n, t in own.items()}
+        save_file(changed, tmp_path / name / "model.safetensors")
+    assert run(["merge", "compare", a, b, "--base", base, "--chart", "c.png"]) == 0
+    out = capsys.readouterr().out
+    assert "cosine +0.000" in out and "advice: the two learnt unrelated things" in out
+    assert (tmp_path / "c.png").is_file()

@@ -162,6 +162,23 @@ def test_the_command_line_takes_its_options(place):
     assert CliRunner().invoke(app, [*asked, "--force"]).exit_code == 0
 
 
+def test_nothing_of_another_request_is_left_where_there_is_no_merge_to_judge(place):
+    call(out=place / "out", quiet=True)
+    call(t="0,1", out=place / "out", quiet=True, force=True)
+    names = {path.name for path in (place / "out").iterdir()}
+    assert names == {
+        *("request.json", "answers", "sweep.json", "report.md"),
+        *("accuracy-over-t.png", "accuracy-over-t.svg"),
+    }
+
+
+def test_too_few_questions_to_split_are_told_before_any_scoring(place, monkeypatch):
+    monkeypatch.setattr(LoglikBench, "load", None)
+    (place / "few.jsonl").write_text("\n".join(map(json.dumps, ROWS[:2])), "utf-8")
+    with pytest.raises(UsageError, match="at least 4 questions .* got 2"):
+        call(benchmark=["few.jsonl"])
+
+
 def test_a_parent_with_another_configuration_is_scored_as_itself(place, capsys):
     config = json.loads((place / "b" / "config.json").read_text())
     config["rms_norm_eps"] = 0.5
@@ -197,6 +214,7 @@ def test_weights_are_put_in_place_and_others_refused(place):
         ("0:1:0.25", [0, 0.25, 0.5, 0.75, 1]),
         ("0:0.3:0.1", [0, 0.1, 0.2, 0.3]),
         ("0.1:0.4:0.2", [0.1, 0.3]),
+        ("0:1:0.3", [0, 0.3, 0.6, 0.9]),
         ("0.5", [0.5]),
         ("0.25, 0.5", [0.25, 0.5]),
     ],
@@ -206,7 +224,11 @@ def test_places_are_exact_decimals(text, wanted):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "0:1", "0:1:0", "1:0:0.1", "0:1:-0.1", "0:1:1e-9", "0:nan:0.1"]
+    "text",
+    [
+        *("", "x", "0:1", "0:1:0", "1:0:0.1", "0:1:-0.1", "0:1:1e-9", "0:nan:0.1"),
+        "0:1e999999:1e-999999",
+    ],
 )
 def test_other_places_are_refused(text):
     with pytest.raises(UsageError, match="wanted --t as START:STOP:STEP"):
@@ -217,6 +239,7 @@ def test_other_places_are_refused(text):
     ("options", "error", "message"),
     [
         ({"t": "0:2:0.5"}, UsageError, r"every t in \[0, 1\], got 1.5"),
+        ({"t": ""}, UsageError, "wanted --t as START:STOP:STEP"),
         ({"t": "nan,0.5"}, UsageError, r"every t in \[0, 1\], got nan"),
         ({"t": "0.5", "profiles": "paper"}, UsageError, "together with the profile constant"),
         ({"profiles": "cubic"}, UsageError, "wanted --t together|wanted profiles out of"),

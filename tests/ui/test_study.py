@@ -188,6 +188,12 @@ def test_what_is_no_study_is_refused(place, text):
         load_study("none.yaml")
 
 
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_folder_without_a_name_of_its_own_is_refused(place, out):
+    with pytest.raises(UsageError, match=f"as a folder to make, got {out}; give it a name"):
+        study("s.yaml", out=Path(out), plan=True)
+
+
 def test_models_that_do_not_fit_are_told_before_any_scoring(place, monkeypatch):
     shutil.copytree(place / "a", place / "e")
     config = json.loads((place / "e" / "config.json").read_text())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["positions", "sweep"]
 
 REQUEST, RECORD, ANSWERS = "request.json", "sweep.json", "answers"
+_REPORT, _BEST = "report.md", "best.yaml"
+_CURVE, _DEVIATIONS = "accuracy-over-t", "deviations"
+_PICTURES = (".png", ".svg")
 _PLACES = "0:1:0.1"
 _MAX_PLACES = 1_001
 _SAMPLE = 16
@@ -86,6 +89,7 @@ def sweep(
     """
     from merging.build import open_parents
     from merging.sweep import open_laboratory, read
+    from merging.synergy import halves
     from merging.variants import variants
     from ui import sweep_report as report
     from ui.answer import Answer
@@ -96,6 +100,7 @@ def sweep(
     matrix = variants(a, b, _places(t, names), names)
     benchmarks = _benchmarks(benchmark)
     bench = LoglikBench(benchmarks, batch)
+    halves([question.stratum for question in bench.questions], seed)  # too few, told before work
     request = {"parents": [a, b], "t": [v.t for v in matrix if v.way == "slerp"], "profiles": names}
     request |= {"benchmarks": [each.name for each in benchmarks], "digest": bench.digest}
     request |= {"seed": seed}
@@ -127,7 +132,9 @@ def sweep(
 
 
 def positions(text: str) -> list[float]:
-    """Return the numbers meant by `0:1:0.1` (both ends included) or `0.25,0.5`.
+    """Return the numbers meant by `0:1:0.1` or `0.25,0.5`.
+
+    A step that ends on STOP includes it; `0:1:0.3` is 0, 0.3, 0.6 and 0.9.
 
     Raises:
         UsageError: it is neither, or more than a thousand steps.
@@ -140,7 +147,7 @@ def positions(text: str) -> list[float]:
         start, stop, step = (Decimal(part.strip()) for part in text.split(":"))
         if not (step > 0 and start <= stop and (stop - start) / step < _MAX_PLACES):
             raise ValueError
-    except (InvalidOperation, ValueError) as err:
+    except (ArithmeticError, ValueError) as err:
         raise UsageError(
             f"wanted --t as START:STOP:STEP, for instance {_PLACES}, or as numbers such as "
             f"0.25,0.5, got {shown(text)}"
@@ -157,7 +164,7 @@ def _places(t: str | None, profiles: Sequence[str]) -> list[float]:
             f"wanted --t together with the profile constant, got {', '.join(profiles)}, whose t "
             "goes with depth; leave --t out or add constant"
         )
-    return positions(t or _PLACES)
+    return positions(_PLACES if t is None else t)
 
 
 def _benchmarks(names: Sequence[str] | None) -> list[Benchmark]:
@@ -207,7 +214,9 @@ def _begin(out: Path, request: dict[str, Any]) -> None:
     from orbweave.files import write_text
 
     if _request(out) != request:
-        (out / RECORD).unlink(missing_ok=True)  # of another request
+        pictures = [f"{name}{suffix}" for name in (_CURVE, _DEVIATIONS) for suffix in _PICTURES]
+        for name in (RECORD, _REPORT, _BEST, *pictures):  # of another request
+            (out / name).unlink(missing_ok=True)
         write_text(out / REQUEST, json.dumps(request, indent=2) + "\n")
 
 
@@ -260,13 +269,13 @@ def _write(found: Sweep, reading: Reading, out: Path) -> None:
     from orbweave.files import write_text
     from ui import sweep_report as report
 
-    for suffix in (".png", ".svg"):
-        save(report.curve(found, reading), out / f"accuracy-over-t{suffix}")
+    for suffix in _PICTURES:
+        save(report.curve(found, reading), out / f"{_CURVE}{suffix}")
         if reading.choice is not None:
-            save(report.deviations(reading.choice.table), out / f"deviations{suffix}")
+            save(report.deviations(reading.choice.table), out / f"{_DEVIATIONS}{suffix}")
     if reading.choice is not None:
         best = reading.choice.best.name
         recipe = next(x.made.variant.recipe for x in found.answers if x.made.variant.name == best)
-        write_text(out / "best.yaml", recipe.to_yaml())
-    write_text(out / "report.md", report.markdown(found, reading))
+        write_text(out / _BEST, recipe.to_yaml())
+    write_text(out / _REPORT, report.markdown(found, reading))
     write_text(out / RECORD, json.dumps(report.document(found, reading), indent=1) + "\n")

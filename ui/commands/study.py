@@ -53,6 +53,7 @@ def study(
 
     Example: orbweave study smollm2-135m --plan
     """
+    from orbweave.errors import UsageError
     from orbweave.files import build_folder
     from ui.answer import Answer
     from ui.bar import bar
@@ -63,6 +64,8 @@ def study(
 
     known = load_study(source)
     target = out or PARENT / known.name
+    if not target.name:
+        raise UsageError(f"wanted --out as a folder to make, got {target}; give it a name")
     work = target.with_name(f"{target.name}.work")
     answer = Answer(as_json=as_json, quiet=quiet)
     if not plan:
