@@ -8,11 +8,12 @@ from its JSON alone. Sets other than `general` count in the two overall accuraci
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from orbweave.errors import UsageError
+from orbweave.errors import ModelError, UsageError
 from orbweave.records import Record
 from orbweave.statistics import (
     mcnemar,
@@ -200,7 +201,7 @@ def evaluate(
 
     Raises:
         UsageError: nothing to evaluate, or a name occurs twice.
-        ModelError: a model cannot be loaded.
+        ModelError: a model cannot be loaded, or gives NaN for a score.
     """
     _check_names("model", [name for name, _ in models])
     _check_names("benchmark", [benchmark.name for benchmark in benchmarks])
@@ -249,9 +250,13 @@ def _one_model(
             )
             done += len(questions)
         for i, question in enumerate(questions):
-            answers.append(
-                _answered(benchmark.name, question, {k: v[i] for k, v in columns.items()})
-            )
+            found_here = {k: v[i] for k, v in columns.items()}
+            if any(math.isnan(value) for value in found_here.get("loglik", ())):
+                raise ModelError(
+                    f"wanted a score for every option of {question.id}, {name} gave NaN; its "
+                    "weights are damaged or overflow on the way, so leave this model out"
+                )
+            answers.append(_answered(benchmark.name, question, found_here))
     read = []
     for text_name, rows in texts.items():
         found = perplexity(model, tokenizer, [row.text for row in rows])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from orbweave.errors import UsageError
+from orbweave.errors import ModelError, UsageError
 from orbweave.statistics import mean_of_sets_interval, wilson
 from training.benchmark import Benchmark, Question, Text
 from training.evaluation import (
@@ -217,3 +220,12 @@ def test_names_that_occur_twice_and_nothing_to_do_are_refused(tiny_model):
         evaluate([], SETS, {})
     with pytest.raises(UsageError, match="at least one scoring of loglik, reply"):
         evaluate([("one", tiny_model)], SETS, {}, scorings=())
+
+
+def test_a_model_that_gives_nan_is_named_and_no_answer_of_it_counts(tiny_model, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "spoilt")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="spoilt gave NaN; its weights are damaged"):
+        evaluate([("spoilt", folder)], SETS, {})
