@@ -69,7 +69,6 @@ from orbweave.records import (
     Measurement,
     Picture,
     Scale,
-    Targets,
     Turn,
 )
 
@@ -216,8 +215,7 @@ class Session:
                 turn.voice, self.team, self._notes(), self._advice(), self._held(), seed
             )
         seeded = await self._seeded(draft.prompt, turn.voice)
-        seen = await asyncio.to_thread(self._seen, seeded)
-        if (named := engineer.with_motif(draft, seen, self._advice())) != draft:
+        if (named := engineer.with_motif(draft, self._seen(seeded), self._advice())) != draft:
             draft = named
             turn.voice.remark(f"\n{draft.prompt}\n({draft.note})\n")
         if seeded.text:
@@ -355,12 +353,7 @@ class Session:
         """Return what each motif of a seed looks like, by family; empty if nobody can say."""
         geometry = geometry_of(self.structure_for)
         motifs = seeded.structure.motifs if seeded.structure else ()
-        seen = {}
-        for motif in motifs:
-            name = motif.family.replace("_", " ")
-            if near := geometry.nearest(name, Targets()):
-                seen[motif.family] = near.get(motif.family, name)
-        return seen
+        return {m.family: look for m in motifs if (look := geometry.look(m.family))}
 
     async def _family(self, geometry: Geometry, words: str, voice: Voice) -> str | None:
         near = await asyncio.to_thread(geometry.nearest, words, self.brief.targets)

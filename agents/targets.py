@@ -72,6 +72,10 @@ class Geometry(Protocol):
         """
         ...
 
+    def look(self, family: str) -> str:
+        """Return what one sees of a family, in plain words; empty if that is not known."""
+        ...
+
     def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
         """Return a structure for the words with `family` as its first motif; None for none."""
         ...
@@ -140,6 +144,10 @@ class Unmeasured:
     def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
         """Return nothing to choose from."""
         return {}
+
+    def look(self, family: str) -> str:
+        """Return nothing: it knows no families."""
+        return ""
 
     def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
         """Return what the function returns."""

@@ -39,6 +39,12 @@ class DrawnGeometry:
             directed = wanted.direction_deg is not None
             return nearest_families(self._read(words), self.chooser.embed, directed=directed)
 
+    def look(self, family: str) -> str:
+        """Return what one sees of a family, in plain words."""
+        from imagegen.motifs import FAMILIES
+
+        return FAMILIES[family].plain[0]
+
     def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
         """Return the structure `--structure` asks for; None for none."""
         with self.timed():

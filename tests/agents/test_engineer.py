@@ -99,6 +99,9 @@ class _Loom:
     def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
         return NEAR
 
+    def look(self, family: str) -> str:
+        return NEAR.get(family, "")
+
     def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
         return Structure(motifs=(Motif(family=family or "none", thickness=0.3),), seed=seed)
 

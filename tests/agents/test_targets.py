@@ -34,6 +34,9 @@ class Plain:
     def nearest(self, words: str, wanted: Targets) -> Mapping[str, str]:
         return {}
 
+    def look(self, family: str) -> str:
+        return ""
+
     def choose(self, words: str, seed: int, family: str | None) -> Structure | None:
         motif = Motif(family=family or "leaf_veins", spacing=20, thickness=0.3, direction_deg=30)
         return Structure(motifs=(motif,), seed=seed)
