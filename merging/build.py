@@ -56,7 +56,6 @@ _BUILD = 2
 _MANIFEST = "manifest.json"
 _NOTES = {_MANIFEST, GEOMETRY_FILE}
 """Files about a model, which do not make it another one."""
-"""Files up to this size are hashed each time; the hashes of larger ones are remembered."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 

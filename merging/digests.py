@@ -66,12 +66,13 @@ def digest(path: Path) -> str:
 def digest_of_all(files: Iterable[Path]) -> str:
     """Return one digest of several files: the file's own where there is just one.
 
-    Else it is that of the lines "<digest>" in the order given.
+    Else it is that of their digests in the order given, one a line.
     """
     digests = [digest(path) for path in files]
     if len(digests) == 1:
         return digests[0]
-    return f"blake3:{blake3(chr(10).join(digests).encode()).hexdigest()}"
+    lines = "\n".join(digests)
+    return f"blake3:{blake3(lines.encode()).hexdigest()}"
 
 
 def hash_at_once(files: Sequence[Path]) -> None:

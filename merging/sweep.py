@@ -50,9 +50,12 @@ __all__ = [
     "Laboratory",
     "Reading",
     "Sweep",
+    "check_scores",
     "open_laboratory",
     "read",
+    "read_scores",
     "weights_hash",
+    "write_scores",
 ]
 
 Scores = Mapping[str, Sequence[float]]
@@ -323,14 +326,14 @@ class Laboratory:
             times.append(time.perf_counter())
             scores = bench.ask(lambda n, before=before: on_progress(before + n, total))  # type: ignore[misc]
             times.append(time.perf_counter())
-            _check_scores(scores, each.variant.name)
+            check_scores(scores, each.variant.name)
             seconds = [
                 s + end - begin
                 for s, begin, end in zip(seconds, times[:-1], times[1:], strict=True)
             ]
             found[each.key] = scores
             if kept is not None:
-                _keep(kept, each, bench, scores)
+                write_scores(_file(kept, each.key, bench), each.variant.name, scores)
         answers = [Answers(each, _right(found[each.key] or {}, bench)) for each in made]
         first, second = (variant.name for variant in self.matrix if variant.way == "parent")
         return Sweep(
@@ -415,14 +418,36 @@ def _manner_hash(parent: Parent) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
-def _check_scores(scores: Scores, name: str) -> None:
-    """Refuse NaN: the first option would count as the answer, right as often as by guessing."""
+def check_scores(scores: Scores, name: str) -> None:
+    """Refuse NaN: the first option would count as the answer, right as often as by guessing.
+
+    Raises:
+        ModelError: the model called `name` gave NaN.
+    """
     for question, options in scores.items():
         if any(math.isnan(value) for value in options):
             raise ModelError(
                 f"wanted a score for every option of {question}, {name} gave NaN; its numbers "
                 "overflow on the way, so leave this model out"
             )
+
+
+def write_scores(path: Path, name: str, scores: Scores) -> None:
+    """Keep how the model called `name` scores every option."""
+    content = {"schema_version": _SCHEMA, "model": name, "scores": dict(scores)}
+    write_text(path, json.dumps(content) + "\n")
+
+
+def read_scores(path: Path, bench: Bench) -> Scores | None:
+    """Return the scores of an earlier run; None if there are none that are whole."""
+    try:
+        scores = json.loads(path.read_bytes())["scores"]
+        found = {q.id: [float(value) for value in scores[q.id]] for q in bench.questions}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    fits = all(q.answer < len(found[q.id]) for q in bench.questions)
+    is_whole = not any(math.isnan(value) for options in found.values() for value in options)
+    return found if fits and is_whole else None
 
 
 def _right(scores: Scores, bench: Bench) -> tuple[bool, ...]:
@@ -441,20 +466,5 @@ def _file(kept: Path, key: str, bench: Bench) -> Path:
     return kept / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def _keep(kept: Path, made: Made, bench: Bench, scores: Scores) -> None:
-    content = {"schema_version": _SCHEMA, "model": made.variant.name, "scores": dict(scores)}
-    write_text(_file(kept, made.key, bench), json.dumps(content) + "\n")
-
-
 def _kept(kept: Path | None, key: str, bench: Bench) -> Scores | None:
-    """Return the answers of an earlier run; None if there are none that are whole."""
-    if kept is None:
-        return None
-    try:
-        scores = json.loads(_file(kept, key, bench).read_bytes())["scores"]
-        found = {q.id: [float(value) for value in scores[q.id]] for q in bench.questions}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    fits = all(q.answer < len(found[q.id]) for q in bench.questions)
-    is_whole = not any(math.isnan(value) for options in found.values() for value in options)
-    return found if fits and is_whole else None
+    return None if kept is None else read_scores(_file(kept, key, bench), bench)

@@ -250,13 +250,13 @@ def _one_model(
             )
             done += len(questions)
         for i, question in enumerate(questions):
-            found_here = {k: v[i] for k, v in columns.items()}
-            if any(math.isnan(value) for value in found_here.get("loglik", ())):
+            scored = {k: v[i] for k, v in columns.items()}
+            if any(math.isnan(value) for value in scored.get("loglik", ())):
                 raise ModelError(
                     f"wanted a score for every option of {question.id}, {name} gave NaN; its "
                     "weights are damaged or overflow on the way, so leave this model out"
                 )
-            answers.append(_answered(benchmark.name, question, found_here))
+            answers.append(_answered(benchmark.name, question, scored))
     read = []
     for text_name, rows in texts.items():
         found = perplexity(model, tokenizer, [row.text for row in rows])

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from merging.parent import Parent
 from merging.plan import plan
-from merging.sweep import Bench, Scores
+from merging.sweep import Bench, Scores, check_scores, read_scores, write_scores
 from merging.variants import alone
-from orbweave.files import sha256_file, write_text
+from orbweave.files import sha256_file
 
 __all__ = ["ANSWERS", "Alone"]
 
@@ -39,21 +38,20 @@ class Alone:
         bench.load(tensors, self.parent)
 
     def ask(self, work: Path, bench: Bench, on_progress: Callable[[int, int], None]) -> Scores:
-        """Return how it scores every option, and keep that."""
+        """Return how it scores every option, and keep that.
+
+        Raises:
+            ModelError: it gives NaN for a score.
+        """
         self.load(bench)
         scores = bench.ask(lambda done: on_progress(done, len(bench.questions)))
-        content = {"schema_version": _SCHEMA, "model": self.label, "scores": dict(scores)}
-        write_text(self._file(work, bench), json.dumps(content) + "\n")
+        check_scores(scores, self.label)
+        write_scores(self._file(work, bench), self.label, scores)
         return scores
 
     def kept(self, work: Path, bench: Bench) -> Scores | None:
         """Return the scores of an earlier run; None if there are none that are whole."""
-        try:
-            scores = json.loads(self._file(work, bench).read_bytes())["scores"]
-            found = {q.id: [float(value) for value in scores[q.id]] for q in bench.questions}
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if all(q.answer < len(found[q.id]) for q in bench.questions) else None
+        return read_scores(self._file(work, bench), bench)
 
     def _file(self, work: Path, bench: Bench) -> Path:
         text = f"{_SCHEMA} {self._content()} {bench.digest}"
