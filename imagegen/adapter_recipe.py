@@ -14,6 +14,7 @@ Its other keys are the fields of `AdapterRecipe`.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -84,7 +85,7 @@ def captioned_pictures(recipe: AdapterRecipe, beside: Path) -> list[CaptionedPic
     Raises:
         UsageError: nothing there, a row without a picture, or neither caption nor trigger.
     """
-    source = beside / Path(recipe.images).expanduser()
+    source = beside / os.path.expanduser(recipe.images)  # Path's own raises for unknown users
     rows = list(_from_jsonl(source) if source.is_file() else _from_folder(source))
     if not rows:
         raise UsageError(
@@ -106,7 +107,9 @@ def _from_folder(folder: Path) -> Iterator[CaptionedPicture]:
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
         if path.suffix.lower() in PICTURES:
             sidecar = path.with_suffix(".txt")
-            yield CaptionedPicture(path, _caption(sidecar) if sidecar.is_file() else "")
+            yield CaptionedPicture(
+                path, _caption(_text(sidecar), sidecar) if sidecar.is_file() else ""
+            )
 
 
 def _from_jsonl(source: Path) -> Iterator[CaptionedPicture]:
@@ -124,7 +127,8 @@ def _from_jsonl(source: Path) -> Iterator[CaptionedPicture]:
                 f"wanted one of {', '.join(_PICTURE_KEYS)} in line {number} of {source}, "
                 f"got {shown(line)}"
             )
-        yield CaptionedPicture(source.parent / picture, " ".join(caption.split()))
+        told = _caption(caption, f"line {number} of {source}")
+        yield CaptionedPicture(source.parent / picture, told)
 
 
 def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
@@ -132,14 +136,14 @@ def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:
     return next((row[key] for key in keys if isinstance(row.get(key), str)), None)
 
 
-def _caption(path: Path) -> str:
-    text = " ".join(_text(path).split())
-    if len(text) > MAX_CAPTION_CHARS:
+def _caption(text: str, place: object) -> str:
+    caption = " ".join(text.split())
+    if len(caption) > MAX_CAPTION_CHARS:
         raise UsageError(
-            f"wanted a caption of at most {MAX_CAPTION_CHARS:,} characters in {path}, "
-            f"got {len(text):,}"
+            f"wanted a caption of at most {MAX_CAPTION_CHARS:,} characters in {place}, "
+            f"got {len(caption):,}; shorten it"
         )
-    return text
+    return caption
 
 
 def _text(path: Path) -> str:

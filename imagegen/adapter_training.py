@@ -31,7 +31,7 @@ from imagegen.loading import Loaded, load_model
 from imagegen.lora import TRIGGER_KEY, USUAL_NAME
 from imagegen.start import read_picture
 from orbweave.errors import Cancelled, EngineError, UsageError
-from orbweave.files import build_folder, sha256_file, write_text
+from orbweave.files import build_folder, check_output, sha256_file, write_text
 
 __all__ = ["ADAPTER", "TrainedAdapter", "train_adapter"]
 
@@ -104,7 +104,7 @@ def train_adapter(
         Cancelled: as `cancelled` said.
     """
     pictures = captioned_pictures(recipe, beside)
-    _check_run(recipe, pictures, out)
+    note = _note_of(recipe, pictures, out)
     loaded = (load or (lambda model: load_model(model, None, "float32")))(recipe.model)
     if getattr(loaded.pipe, "unet", None) is None:
         raise UsageError(
@@ -113,6 +113,8 @@ def train_adapter(
         )
     loaded.place(loaded.pipe)
     samples = _encode(loaded.pipe, pictures, recipe)
+    # Only now: what stops before this can be mended and started again in the same folder.
+    write_text(out / RECIPE, note)
     config = _lay_adapter(loaded.pipe.unet, recipe)
     losses = _fit(loaded, samples, recipe, out, on_step, cancelled or (lambda: False))
     folder = out / ADAPTER
@@ -122,8 +124,9 @@ def train_adapter(
     return TrainedAdapter(folder, recipe.steps, first, last)
 
 
-def _check_run(recipe: AdapterRecipe, pictures: list[CaptionedPicture], out: Path) -> None:
-    """Note what is trained in `out`; refuse to go on with something else."""
+def _note_of(recipe: AdapterRecipe, pictures: list[CaptionedPicture], out: Path) -> str:
+    """Return what is trained, as noted in `out`; refuse to go on with something else."""
+    check_output(out / RECIPE, force=True)
     data = [[picture.path.name, sha256_file(picture.path), picture.caption] for picture in pictures]
     now = json.dumps({"recipe": recipe.model_dump(exclude={"steps"}), "data": data}, indent=1)
     noted = out / RECIPE
@@ -132,7 +135,7 @@ def _check_run(recipe: AdapterRecipe, pictures: list[CaptionedPicture], out: Pat
             f"wanted to go on with the training in {out}, its recipe or pictures were others; "
             "only `steps` may change: give another --out"
         )
-    write_text(noted, now)
+    return now
 
 
 @torch.inference_mode()

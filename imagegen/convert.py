@@ -73,7 +73,8 @@ def convert_pickle(source: Path, target: Path, *, trust: bool, force: bool = Fal
         if done.returncode != 0:
             told = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
             raise ModelError(
-                f"wanted nothing but tensors in {source}, the reader refused: {shown(told, 200)}"
+                f"wanted nothing but tensors in {source}, the reader refused: {shown(told, 200)}; "
+                "fetch the file again, or a safetensors one"
             )
         n_tensors = len(read_header(partial))
         partial.replace(target)
@@ -97,7 +98,8 @@ def main() -> None:
             raise ValueError("no tensors in it")
         save_file(tensors, target, metadata={"format": "pt"})
     except Exception as err:  # the edge of this process
-        sys.exit(" ".join(str(err).split())[:300])
+        # Some errors say nothing but their name, at the end of an empty file for one.
+        sys.exit(" ".join(str(err).split())[:300] or type(err).__name__)
 
 
 def _limit(n_bytes: int) -> None:

@@ -86,7 +86,8 @@ def read_foreign(path: Path) -> ForeignPicture:
         where = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"wanted settings that can be rendered in {path}, got {where} "
-            f"{shown(first['input'])}: {first['msg'].lower()}"
+            f"{shown(first['input'])}: {first['msg'].lower()}; give the words to "
+            "`orbweave render`, with settings of your own"
         ) from err
     unknown = [shown(text, 100).strip("'") for text in [*missing, *found.unknown]]
     return ForeignPicture(found.tool, request, tuple(unknown[:MAX_UNKNOWN]))
@@ -106,11 +107,12 @@ def _found_in(texts: Mapping[str, str], path: Path) -> _Found:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as err:
         raise UsageError(
             f"wanted settings of a known tool in {path}, got text that is not in its form "
-            f"({type(err).__name__})"
+            f"({type(err).__name__}); it was edited or damaged: give the file as it was written"
         ) from err
     raise UsageError(
         f"wanted settings of Orbweave, AUTOMATIC1111, InvokeAI, ComfyUI or Fooocus in {path}, "
-        f"found {', '.join(shown(key) for key in list(texts)[:5]) or 'no text'}"
+        f"found {', '.join(shown(key) for key in list(texts)[:5]) or 'no text'}; "
+        "other programs often strip it: give the file as it was written"
     )
 
 

@@ -123,9 +123,9 @@ def _check(solid: Mask, young: float, poisson: float, void_ratio: float) -> None
             f"wanted a cell of {MIN_SIDE_PX} to {MAX_SIDE_PX} pixels a side, got "
             f"{solid.shape[1]} x {solid.shape[0]}; choose another resolution"
         )
-    if not young > 0 or not -1 < poisson <= 0.5 or not 0 < void_ratio <= 1:
+    if not 0 < young < float("inf") or not -1 < poisson <= 0.5 or not 0 < void_ratio <= 1:
         raise UsageError(
-            "wanted young > 0, poisson in (-1, 0.5] and void_ratio in (0, 1], got "
+            "wanted young > 0 and finite, poisson in (-1, 0.5] and void_ratio in (0, 1], got "
             f"{young}, {poisson} and {void_ratio}"
         )
 

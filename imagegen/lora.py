@@ -7,6 +7,7 @@ made for another family, or fits only in part, is an error.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ def find_adapter(ref: str, weight: float) -> Adapter:
         ModelError: nothing there, several files to choose from, or damaged weights.
     """
     refuse_pickle(ref)
-    path = Path(ref).expanduser()
+    path = Path(os.path.expanduser(ref))  # Path's own raises for a user who is not there
     if not path.is_file():
         folder, name = _folder_of(ref)
         path = folder / name if name else _only_file(folder, ref)

@@ -246,7 +246,7 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as err:
-        raise UsageError(f"wanted a PNG file, got {path}: {err.strerror}") from err
+        raise UsageError(f"wanted a PNG file, got {path}: {err.strerror}; check the path") from err
 
 
 def _chunks(file: BinaryIO, path: Path) -> Iterator[_Chunk]:
@@ -255,7 +255,8 @@ def _chunks(file: BinaryIO, path: Path) -> Iterator[_Chunk]:
     file.seek(0)
     start = file.read(len(SIGNATURE))
     if start != SIGNATURE:
-        raise UsageError(f"wanted a PNG file, got {path}, which starts with {shown(start, 20)}")
+        came = f"which starts with {shown(start, 20)}" if start else "which is empty"
+        raise UsageError(f"wanted a PNG file, got {path}, {came}; give the file as it was written")
     offset = len(SIGNATURE)
     for _ in range(MAX_CHUNKS):
         file.seek(offset)
@@ -295,7 +296,9 @@ def read_texts(path: Path) -> dict[str, str]:
             try:
                 key, text = _decoded(chunk.kind, body, path)
             except (ValueError, zlib.error) as err:  # UnicodeDecodeError is a ValueError
-                raise UsageError(f"wanted readable text in {path}, got a damaged chunk") from err
+                raise UsageError(
+                    f"wanted readable text in {path}, got a damaged chunk; copy the file again"
+                ) from err
             texts.setdefault(key, text)
             if sum(map(len, texts.values())) > 4 * MAX_TEXT_BYTES or len(texts) > 1_000:
                 raise _too_long(path, "more in all its chunks")
@@ -323,4 +326,7 @@ def _inflated(data: bytes, path: Path) -> bytes:
 
 
 def _too_long(path: Path, came: str) -> UsageError:
-    return UsageError(f"wanted text of at most {MAX_TEXT_BYTES:,} bytes in {path}, got {came}")
+    return UsageError(
+        f"wanted text of at most {MAX_TEXT_BYTES:,} bytes in {path}, got {came}; "
+        "no tool writes so much, save the picture without it"
+    )

@@ -22,6 +22,8 @@ Faces = NDArray[np.int64]
 
 MAX_SIDE_PX = 1024
 """Larger pictures would give STL files of more than 200 MB."""
+SIZE_MM = (1e-6, 1e6)
+"""Lengths a body may have, a nanometre to a kilometre; STL's 32-bit floats hold not much more."""
 
 
 class Body(NamedTuple):
@@ -185,8 +187,11 @@ def stl_bytes(body: Body) -> bytes:
 
 def _check(shape: tuple[int, ...], **lengths_mm: float) -> None:
     for name, value in lengths_mm.items():
-        if not (np.isfinite(value) and value > 0):
-            raise UsageError(f"wanted {name} in millimetres and greater than 0, got {value}")
+        if not SIZE_MM[0] <= value <= SIZE_MM[1]:  # false for NaN too
+            raise UsageError(
+                f"wanted {name} in millimetres and greater than 0, "
+                f"from {SIZE_MM[0]:g} to {SIZE_MM[1]:g}, got {value}"
+            )
     if max(shape) > MAX_SIDE_PX:
         raise UsageError(
             f"wanted a picture of at most {MAX_SIDE_PX} pixels a side, got "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegen.picture_file import deep_grey, frames_note, opened_picture
 from orbweave.errors import UsageError
 from orbweave.files import sha256_file
 from orbweave.records import RenderRequest, Structure
 
 __all__ = ["Pixels", "SeedPicture", "Start", "read_picture", "start_of"]
+
+logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3), red green blue."""
@@ -76,34 +80,35 @@ def _in_words(structure: Structure) -> str:
 def read_picture(path: Path, width: int, height: int) -> Pixels:
     """Read a picture file, upright, cropped around its middle to the proportions, and scaled.
 
-    Raises:
-        UsageError: no picture, or one too large to open safely.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    What is transparent counts as black, of an animation the first picture is read; that is said
+    in the log.
 
-    try:
-        with Image.open(path) as image:
-            upright = _rgb(ImageOps.exif_transpose(image))
-            fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise UsageError(f"wanted a picture of reasonable size, got {path}: {err}") from err
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as err:
-        raise UsageError(f"wanted a picture file, got {path}: {err}") from err
+    Raises:
+        UsageError: no picture, a damaged one or one too large; see `opened_picture`.
+    """
+    from PIL import Image, ImageOps
+
+    with opened_picture(path) as image:
+        notes = [frames_note(image)]
+        upright = _rgb(ImageOps.exif_transpose(image), path, notes)
+        fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+    for note in filter(None, notes):
+        logger.warning("%s: %s", path, note)
     return np.asarray(fitted, dtype=np.uint8)
 
 
-def _rgb(image: Any) -> Any:
+def _rgb(image: Any, path: Path, notes: list[str]) -> Any:
     """A Pillow image as RGB: 16 bits scaled, what is transparent on black."""
     from PIL import Image
 
-    if image.mode == "F":  # as imagegen.luma reads it
-        grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        if grey.min() < 0 or grey.max() > 1:
-            grey = (grey - grey.min()) / (np.ptp(grey) or 1.0)
+    if image.mode.startswith(("I", "F")):  # as imagegen.luma reads it
+        grey, note = deep_grey(image, path)
+        notes.append(note)
         return Image.fromarray((grey * 255).round().astype(np.uint8)).convert("RGB")
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        if rgba.getextrema()[3][0] < 255:
+            notes.append("transparent parts, counted as black")
         ground = Image.new("RGBA", image.size, "black")
-        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+        return Image.alpha_composite(ground, rgba).convert("RGB")
     return image.convert("RGB")

@@ -62,7 +62,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
         raise ModelError(
             f"wanted to read the weights {path}, the system said {shown(err.strerror)}; {_MEND}"
         ) from err
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as err:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as err:
         raise ModelError(
             f"wanted safetensors weights in {path}, found something else ({shown(err)}); {_MEND}"
         ) from err

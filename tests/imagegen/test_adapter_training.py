@@ -13,7 +13,7 @@ from PIL import Image
 
 from imagegen.adapter_recipe import AdapterRecipe, captioned_pictures
 from imagegen.lora import find_adapter, triggered
-from orbweave.errors import Cancelled, ModelError, UsageError
+from orbweave.errors import Cancelled, ModelError, OutputError, UsageError
 from tests.imagegen.tiny_models import build
 
 
@@ -65,6 +65,7 @@ def test_pictures_of_a_jsonl_file_are_beside_it(folder: Path, keys: tuple[str, s
         ('{"text": "no picture"}', "one of image, file_name in line 1"),
         ('{"image": "nowhere.png"}', "found no such file"),
         ("", "found none"),
+        (json.dumps({"image": "a.png", "text": "x" * 2_001}), "line 1 .* got 2,001; shorten it"),
         (b"\xff\xfe", "none that is UTF-8"),
     ],
 )
@@ -82,6 +83,8 @@ def test_a_picture_needs_a_caption_or_a_trigger(folder: Path) -> None:
         captioned_pictures(recipe(trigger=""), folder)
     with pytest.raises(UsageError, match="wanted pictures .* found none"):
         captioned_pictures(recipe(images="nowhere"), folder)
+    with pytest.raises(UsageError, match="wanted pictures .* found none"):
+        captioned_pictures(recipe(images="~nobody-of-this-name"), folder)
 
 
 def test_trigger_words_are_put_in_front_once() -> None:
@@ -102,6 +105,8 @@ def test_an_adapter_that_is_not_there_is_told(tmp_path: Path) -> None:
         find_adapter(str(tmp_path / "two"), 1.0)
     with pytest.raises(ModelError, match="found none; check the path"):
         find_adapter(str(tmp_path / "c.safetensors"), 1.0)
+    with pytest.raises(ModelError, match="found none; check the path"):
+        find_adapter("~nobody-of-this-name/c.safetensors", 1.0)
     with pytest.raises(ModelError, match="safetensors weights"):
         find_adapter(str(tmp_path / "two" / "a.safetensors"), 1.0)
     with pytest.raises(UsageError, match="pickled file .* models convert .* --trust-pickle"):
@@ -191,6 +196,28 @@ def test_an_interrupted_training_goes_on_exactly(train: Train, folder: Path) -> 
     assert all(np.array_equal(one[key], two[key]) for key in one)
     rows = (folder / "broken" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+@slow
+def test_a_damaged_picture_leaves_nothing_behind_and_can_be_mended(
+    train: Train, folder: Path
+) -> None:
+    web = folder / "pictures" / "web.png"
+    whole = web.read_bytes()
+    web.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"web\.png, which is damaged"):
+        train("run", recipe(steps=1))
+    assert not (folder / "run").exists()
+    web.write_bytes(whole)
+    assert train("run", recipe(steps=1)).steps == 1
+
+
+def test_a_file_where_the_run_should_go_is_told_before_the_model_is_loaded(
+    train: Train, folder: Path
+) -> None:
+    (folder / "run").touch()
+    with pytest.raises(OutputError, match="is no folder"):
+        train("run", recipe(), load=lambda model: pytest.fail("loaded"))
 
 
 @slow

@@ -135,7 +135,7 @@ def test_a_result_tells_its_assumptions_seam_and_convergence() -> None:
 
 def test_numbers_out_of_range_are_refused_in_words() -> None:
     solid = np.ones((16, 16), bool)
-    for wrong in ({"young": 0.0}, {"poisson": 0.6}, {"void_ratio": 0.0}):
+    for wrong in ({"young": 0.0}, {"young": np.inf}, {"poisson": 0.6}, {"void_ratio": 0.0}):
         with pytest.raises(UsageError, match="wanted young > 0"):
             homogenise(solid, **wrong)
     with pytest.raises(UsageError, match="8 to 512 pixels"):

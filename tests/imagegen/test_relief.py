@@ -103,7 +103,12 @@ def test_corner_contacts_are_filled_and_no_more() -> None:
 
 
 def test_bad_sizes_and_empty_pictures_are_refused_in_words() -> None:
-    for wrong in ({"width_mm": 0}, {"depth_mm": -1}, {"plate_mm": float("nan")}):
+    for wrong in (
+        {"width_mm": 0},
+        {"depth_mm": -1},
+        {"plate_mm": float("nan")},
+        {"width_mm": 1e300},
+    ):
         with pytest.raises(UsageError, match="greater than 0"):
             height_map(tile(), **(SIZE | wrong), seamless=False)
     with pytest.raises(UsageError, match="solid in it"):

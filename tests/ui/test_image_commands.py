@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from imagegen.png import PngNote, encode_png
+from orbweave.records import RenderRequest
 from tests.imagegen.tiny_models import build
 from ui.cli import run
 
@@ -88,6 +90,19 @@ def test_a_picture_of_another_tool_is_drawn_again_as_far_as_it_can(tiny, tmp_pat
     assert document["not_taken_over"] == ["Clip skip: 2"] and document["mean_difference"] > 1
     assert "draws its noise and reads prompts in ways of its own" in told.err
     assert (tmp_path / "again.png").is_file()
+
+
+def test_a_picture_whose_pixels_are_damaged_is_told_before_the_model_is_loaded(tmp_path, capsys):
+    path = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    note = PngNote(request=RenderRequest(prompt="a web"), geometry="text alone")
+    spoilt = bytearray(encode_png(noise, note))
+    at = spoilt.index(b"IDAT")
+    spoilt[at + 8 : at + 200] = bytes(192)
+    path.write_bytes(spoilt)
+    assert run(["reproduce", str(path)]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "a.png, which is damaged" in told
 
 
 def test_a_model_that_is_not_at_hand_is_told(tmp_path, capsys):

@@ -93,6 +93,12 @@ def test_relief_of_a_bad_size_writes_nothing(bars, tmp_path):
     assert not out.exists()
 
 
+def test_homogenise_says_what_was_made_of_an_odd_file(capsys, tmp_path):
+    Image.new("RGBA", (32, 32), (255, 255, 255, 0)).save(tmp_path / "a.png")
+    assert run(["homogenise", str(tmp_path / "a.png"), "--resolution", "16"]) == 0
+    assert "note: transparent in 100% of the pixels" in capsys.readouterr().out
+
+
 def test_homogenise_gives_bars_their_exact_constants_and_names_its_assumptions(capsys, bars):
     asked = ["homogenise", str(bars), "--resolution", "16", "--young", "2"]
     assert run([*asked, "--json"]) == 0

@@ -57,7 +57,7 @@ def homogenise(
         phases = phases_of(luma, recorded_side(path) if side == "auto" else side)
         cell = coarser_phase(phases.solid, resolution)
         found = computed(cell, young=young, poisson=poisson)
-        for line in _lines(path, found, young):
+        for line in [*_lines(path, found, young), *(f"  note: {note}" for note in notes)]:
             answer.line(line)
         moduli = found.moduli._asdict()
         documents.append(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from orbweave.errors import OrbweaveError, UsageError
 from orbweave.records import RenderRequest
 from ui.commands import options
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["reproduce"]
 
@@ -46,6 +50,7 @@ def reproduce(
     from ui.bar import bar
 
     story = _story(image, model)
+    pixels = _pixels(image)  # before the long work, for they may be damaged
     if out is not None:
         check_output(out, force=force)
     answer = Answer(as_json=as_json, quiet=quiet)
@@ -59,7 +64,7 @@ def reproduce(
         with bar("rendering", "step") as on_step:
             drawn = Renderer().render(story.request, Path(folder), on_step=on_step)
         again = Path(folder) / Path(drawn[0].path).name
-        difference = _difference(image, again)
+        difference = _difference(pixels, _pixels(again))
         if out is not None:
             write_bytes(out, again.read_bytes(), force=force)
     now = environment()
@@ -151,14 +156,21 @@ class _Difference(NamedTuple):
     mean: float
 
 
-def _difference(first: Path, second: Path) -> _Difference:
-    """Compare two pictures; those of different size differ entirely."""
+def _difference(first: NDArray[np.int16], second: NDArray[np.int16]) -> _Difference:
+    """Compare two pictures, each (H, W, 3); those of different size differ entirely."""
     import numpy as np
-    from PIL import Image
 
-    with Image.open(first) as a, Image.open(second) as b:
-        if a.size != b.size:
-            return _Difference(255.0, 255.0)
-        one, two = (np.asarray(picture.convert("RGB"), dtype=np.int16) for picture in (a, b))
-    apart = np.abs(one - two)
+    if first.shape != second.shape:
+        return _Difference(255.0, 255.0)
+    apart = np.abs(first - second)
     return _Difference(float(apart.max()), float(apart.mean()))
+
+
+def _pixels(path: Path) -> NDArray[np.int16]:
+    """Read a picture's pixels, (H, W, 3), 0 to 255."""
+    import numpy as np
+
+    from imagegen.picture_file import opened_picture
+
+    with opened_picture(path) as image:
+        return np.asarray(image.convert("RGB"), dtype=np.int16)
