@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -34,7 +34,7 @@ from agents.events import Spoke as SpokeEvent
 from agents.knowledge import Fact, Knowledge
 from agents.remark import quoted
 from agents.roles import Expert, Team
-from agents.seeing import is_too_small
+from agents.seeing import is_too_small, thing_of
 from agents.state import (
     AdviceStep,
     CritiqueStep,
@@ -215,7 +215,8 @@ class Session:
                 turn.voice, self.team, self._notes(), self._advice(), self._held(), seed
             )
         seeded = await self._seeded(draft.prompt, turn.voice)
-        if (named := engineer.with_motif(draft, self._seen(seeded), self._advice())) != draft:
+        drawn = (self._seen(seeded), self._advice(), thing_of(self.brief.concept))
+        if (named := engineer.with_motif(draft, *drawn)) != draft:
             draft = named
             turn.voice.remark(f"\n{draft.prompt}\n({draft.note})\n")
         if seeded.text:
@@ -440,16 +441,21 @@ class Session:
         }
 
     def _advice(self) -> tuple[Advice, ...]:
-        """What each expert that has spoken brought, with the looks of its cited facts."""
+        """What each expert that has spoken brought, with all that its cited facts say."""
         found = []
         for index, given in enumerate(self.facts, start=self._first):
             turn = self._turns.get(index)
             if turn is not None and turn.text != expert.NO_FACTS:
-                cited = (fact for fact in given if fact.id in turn.cited)
-                looks = [fact.visual for fact in cited if fact.visual]
-                visuals = sorted((v for v in looks if not is_too_small(v, self._scale)), key=len)
-                found.append(Advice(index, turn.text, tuple(visuals)))
+                cited = [fact for fact in given if fact.id in turn.cited]
+                looks = self._shown(fact.visual for fact in cited if fact.visual)
+                stated = self._shown(fact.statement for fact in cited)
+                held = tuple(fact.held for fact in cited)
+                found.append(Advice(index, turn.text, looks, stated, held))
         return tuple(found)
+
+    def _shown(self, said: Iterable[str]) -> tuple[str, ...]:
+        """Return what is not too small for a picture of this scale, the shortest first."""
+        return tuple(sorted((s for s in said if not is_too_small(s, self._scale)), key=len))
 
     def _given(self) -> list[Fact]:
         return [fact for each in self.facts for fact in each]
@@ -536,7 +542,8 @@ class Session:
             told: What else holds its numbers.
         """
         asked = " ".join([self.state.asked, *(judged.changes for judged in self._judged), told])
-        cited, loose, checks = checked(text, turn.role, given, asked, claiming)
+        frame = engineer.framed(self.team, self.brief.concept)
+        cited, loose, checks = checked(text, turn.role, given, asked, claiming, frame)
         kept = Turn(
             index=turn.index,
             speaker=turn.speaker,
@@ -570,11 +577,16 @@ class Checked(NamedTuple):
     unsupported: tuple[str, ...]
     """Its numbers that nothing given holds."""
     checks: tuple[Check, ...]
-    """Its sentences in order."""
+    """Its sentences in order, without those of the frame."""
 
 
 def checked(
-    text: str, role: str, given: Sequence[Fact], asked: str, claiming: str | None = None
+    text: str,
+    role: str,
+    given: Sequence[Fact],
+    asked: str,
+    claiming: str | None = None,
+    frame: Collection[str] = (),
 ) -> Checked:
     """Hold a turn against the facts its speaker was given.
 
@@ -585,6 +597,7 @@ def checked(
         given: Facts put before the speaker.
         asked: The concept and what people and measurements added; its numbers are given too.
         claiming: The part of the text that is checked; None is all of it.
+        frame: Sentences that claim nothing, see `engineer.framed`.
     """
     cited = [fact for fact in given if fact.id in cited_ids(text)]
     claimed = text if claiming is None else claiming
@@ -593,7 +606,7 @@ def checked(
     return Checked(
         cited=tuple(fact.id for fact in cited),
         unsupported=unsupported(claimed, [*held.values(), asked]),
-        checks=tuple(_check(sentence, held, asked) for sentence in sentences(claimed)),
+        checks=tuple(_check(s, held, asked) for s in sentences(claimed) if s not in frame),
     )
 
 

@@ -7,6 +7,7 @@ facts say one would see, in a view and colours chosen by the model's probabiliti
 turn says so. So it does where it mends a usable paragraph: sentences said twice, with a number
 that nothing holds or no picture shows, or that compare a thing with itself, are left out; what an
 expert sees is added if nothing of it is there, and so are colours and the motif that is drawn.
+A prompt that does not say the thing begins with it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from agents.claims import (
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
-from agents.seeing import is_hollow, is_too_small, names_colour
+from agents.seeing import is_hollow, is_too_small, names_colour, says_thing, thing_of
 from agents.voice import Voice
 from orbweave.records import Scale
 
@@ -39,6 +40,7 @@ __all__ = [
     "AVOID",
     "Draft",
     "choose_family",
+    "framed",
     "revise",
     "with_motif",
     "write",
@@ -99,7 +101,8 @@ async def write(
     """
     form = team.prompt
     title = await _line(voice, form, fields, "Title:", 16, seed_for(seed, 0))
-    title = _clean_title(title) or _short(fields["concept"])
+    thing = thing_of(fields["concept"])
+    title = _clean_title(title) or thing
     lead = f"Title: {title}\nPrompt:"
     prompt, faults = await _paragraph(voice, form, fields, lead, held, seed_for(seed, 1))
     notes: list[str] = []
@@ -110,14 +113,15 @@ async def write(
             f"were unusable ({'; '.join(faults)})."
         )
     else:
-        notes += faults
+        prompt, opened = _opened(prompt, thing)
+        notes += [*faults, *opened]
         colours: list[str] = []
-        _, added = completed(prompt, advice)
+        _, added = completed(prompt, advice, (), thing)
         is_short = len(f"{prompt} {' '.join(added)}".split()) < MIN_WORDS
         if is_short or not names_colour(f"{prompt} {' '.join(added)}"):
             palette = await _palette(voice, team, fields, seed_for(seed, 3))
             colours = palette if is_short else palette[1:]
-        prompt, added = completed(prompt, advice, colours)
+        prompt, added = completed(prompt, advice, colours, thing)
         added += colours
         prompt = " ".join([prompt, *added])
         notes += [f"Added what was missing: {' '.join(added)}"] if added else []
@@ -142,7 +146,8 @@ async def revise(
 ) -> Draft:
     """Return the prompt as changed by the critic's feedback; title and the rest stay.
 
-    What must change to meet the targets is said at the end if the model did not take it up.
+    What must change to meet the targets is said at the end if the model did not take it up; the
+    thing is said at the beginning.
 
     Args:
         voice: The engineer's model.
@@ -175,11 +180,13 @@ async def revise(
             chosen = await _chosen(voice, team.revision, fields, colours, seed_for(seed, 3))
             prompt = options[colours.index(chosen)]
             notes.append("Recoloured it: solid and void were too near in brightness.")
-    prompt = prompt or last.prompt
+    thing = thing_of(fields["concept"])
+    prompt, opened = _opened(prompt or last.prompt, thing)
+    notes += opened
     wanted = [sentence for sentence in sentences(changes) if sentence not in prompt]
     if not names_colour(prompt):
         wanted += [s for s in sentences(last.prompt) if names_colour(s)][-1:]
-    prompt, missing = completed(prompt, advice, wanted)
+    prompt, missing = completed(prompt, advice, wanted, thing)
     if missing:
         notes.append(f"Added what was missing: {' '.join(missing)}")
     if wanted:
@@ -197,19 +204,29 @@ def _recoloured(prompt: str, team: Team, colours: str) -> str:
     return " ".join(kept)
 
 
-def with_motif(draft: Draft, seen: Mapping[str, str], advice: Sequence[Advice]) -> Draft:
+def framed(team: Team, concept: str) -> frozenset[str]:
+    """Return the sentences of a prompt that claim nothing: the palette's and the thing itself."""
+    palette = team.palette
+    views = (view for each in palette.views.values() for view in each)
+    return frozenset({*views, *palette.colours, palette.close, _sentence(thing_of(concept))})
+
+
+def with_motif(
+    draft: Draft, seen: Mapping[str, str], advice: Sequence[Advice], thing: str = ""
+) -> Draft:
     """Return the draft with what one sees of the first motif, if it says nothing of any.
 
     Args:
         draft: What was written.
         seen: Families of motifs that are drawn and what each looks like.
         advice: See `write`.
+        thing: What is designed, see `completed`.
     """
     said = [f"{family.replace('_', ' ')} {look}" for family, look in seen.items()]
     if not said or any(shared_words(draft.prompt, words) >= _MIN_SHARED for words in said):
         return draft
     look = f"{capitalised(next(iter(seen.values())))}."
-    kept, missing = completed(draft.prompt, advice, [look])
+    kept, missing = completed(draft.prompt, advice, [look], thing)
     note = f"{draft.note} Added what is drawn: {look}".strip()
     return draft._replace(prompt=" ".join([kept, *missing, look]), note=note)
 
@@ -308,10 +325,23 @@ def _whole_sentences(text: str) -> str:
     return " ".join(kept.values())
 
 
-def _short(concept: str) -> str:
-    """Return the head of a concept: what stands before its first "that", "with" or comma."""
-    head = re.split(r"[,;:.]|\s(?:that|which|with|after|like|for|from|in|of)\s", concept)[0]
-    return " ".join(head.split()[:8])
+def _opened(prompt: str, thing: str) -> tuple[str, tuple[str, ...]]:
+    """Return a prompt that says the thing, by itself or by its first sentence, and what was done.
+
+    The sentence stays in front: where a revision has moved it, it is moved back. One with a
+    number that no picture shows is not said.
+    """
+    opening = _sentence(thing)
+    rest = [sentence for sentence in sentences(prompt) if sentence != opening]
+    has_opening = len(rest) < len(sentences(prompt))
+    if not has_opening and (says_thing(prompt, thing) or not is_visible(opening)):
+        return prompt, ()
+    note = f"Began with the thing itself: {opening}"
+    return " ".join([opening, *rest]), (note,) * (not has_opening)
+
+
+def _sentence(words: str) -> str:
+    return f"{capitalised(words).rstrip('.!? ')}."
 
 
 def _clean_title(text: str) -> str:
@@ -338,21 +368,21 @@ async def _composed(
 ) -> str:
     """Return a prompt of what the facts look like: of each expert, more if there is room.
 
-    It begins with the thing itself: the concept, or its head if there is more to say.
+    It begins with the thing itself: the concept, or its head if that is long.
     """
     view, colours = await _palette(voice, team, fields, seed)
     looks = dict.fromkeys(in_turns(advice))
     thing = fields["concept"]
     if looks and len(thing.split()) > _NAMED_WORDS:
-        thing = _short(thing) or thing
-    kept = [view, f"{capitalised(thing).rstrip('.!? ')}."]
+        thing = thing_of(thing) or thing
+    kept = [_sentence(thing), view]
     for look in looks:
         n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
         is_first = look in [each.looks[0] for each in advice if each.looks]
         if n_words <= (MAX_WORDS if is_first else _WINDOW_WORDS):
             kept.append(look)
     composed = " ".join([*kept, colours, team.palette.close])
-    composed, missing = completed(composed, advice)
+    composed, missing = completed(composed, advice, (), thing_of(thing))
     return " ".join([composed, *missing])
 
 

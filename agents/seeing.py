@@ -1,5 +1,6 @@
-"""What a picture can show of a prompt, told by plain words: colours, sizes, comparisons.
+"""What a picture can show of a prompt, told by plain words: things, colours, sizes, comparisons.
 
+    thing_of("A bridge deck of bone, dense where people walk")         # "A bridge deck of bone"
     is_hollow("A wheel about twice as wide as wide.")                  # True
     is_too_small("The gap is a few nanometres wide.", "component")     # True
 
@@ -12,9 +13,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from agents.claims import shared_words, stems
 from orbweave.records import Scale
 
-__all__ = ["is_hollow", "is_too_small", "names_colour"]
+__all__ = ["is_hollow", "is_too_small", "names_colour", "says_thing", "thing_of"]
+
+_ASKING = re.compile(r"^(?:design|create|make|imagine|invent|draw)\s+(?=(?:an?|the)\s)", re.I)
+_HEAD_END = re.compile(
+    r"[,;:.!?](?:\s|$)|\s[-–—(]"
+    r"|\s(?:that|which|who|whose|where|when|while|with|without|after|like|as|for|from|in|inside|into"
+    r"|on|at|by|to|along|across|between|under|over|through|made|built|shown|using|combining|joining"
+    r")\s",
+    re.I,
+)
+"""What stands behind the head of a concept; "of" does not: "a core of honeycomb cells"."""
+_LOOSE_END = re.compile(r"(?:\s(?:an?|and|its|of|or|the|their))+$", re.I)
+_HEAD_WORDS = 10
+"""As many as a title may have."""
+_MIN_SHARED = 2
+"""Words of content by which a prompt says a thing, if that has so many."""
 
 _COLOUR = re.compile(
     r"\b(?:amber|beige|black|blue|bronze|brown|copper|cream|crimson|emerald|gold|golden|gr[ae]y"
@@ -51,6 +68,32 @@ _UNSEEN: Mapping[Scale, str] = {
 hundred pixels wide, of some tenths of a millimetre, of decimetres, of tens of metres or more."""
 _FRAME = re.compile(r"\b(?:frame|field of view|image|picture|scale)\b", re.I)
 """What is measured is the whole picture, which may be as small as it likes."""
+
+
+def thing_of(concept: str) -> str:
+    """Return the head of a concept: what is designed, in at most ten words; empty if it has none.
+
+    It ends before the first comma, "that", "with" or the like: "A gripper pad" of "A gripper pad
+    for a robot that picks fruit".
+    """
+    plain = _ASKING.sub("", " ".join(re.sub(r'["“”„«»*#`]', " ", concept).split()), count=1)
+    heads = (part.strip(" ,;:.!?'-–—()") for part in _HEAD_END.split(plain))
+    head = next((head for head in heads if re.search(r"\w", head)), "")
+    return _LOOSE_END.sub("", " ".join(head.split()[:_HEAD_WORDS]))
+
+
+def says_thing(prompt: str, thing: str) -> bool:
+    """Whether a prompt says a thing: two words of its content, or all if it has fewer.
+
+    So many must be of what stands before its "of": honeycomb cells alone are no sandwich core
+    of honeycomb cells. A thing in other letters than ours is said if it stands there as it is.
+    """
+    if not stems(thing):
+        return thing.lower() in prompt.lower()
+    return all(
+        shared_words(prompt, part) >= min(_MIN_SHARED, len(set(stems(part))))
+        for part in (thing.partition(" of ")[0], thing)
+    )
 
 
 def names_colour(text: str) -> bool:

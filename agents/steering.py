@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from agents.conversation import checked
-from agents.engineer import Draft
+from agents.engineer import Draft, framed
 from agents.remark import clean_remark, clean_turn
 from agents.state import (
     AdviceStep,
@@ -335,7 +335,8 @@ def _said(
     state: State, turn: Turn, text: str, given: Sequence[Any], claiming: str | None = None
 ) -> Turn:
     """Return a turn with a person's text, checked against the facts as a model's would be."""
-    cited, loose, checks = checked(text, turn.role, given, state.asked, claiming)
+    frame = framed(state.team, state.brief.concept)
+    cited, loose, checks = checked(text, turn.role, given, state.asked, claiming, frame)
     speaker = turn.speaker if turn.speaker.endswith(EDITED) else f"{turn.speaker}, {EDITED}"
     return turn.model_copy(
         update={

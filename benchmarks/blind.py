@@ -36,14 +36,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loop import concepts, read_lines  # beside this script
+from loop import concepts, every_expert_heard, given, read_lines  # beside this script
 
-from agents.advice import origins_of
 from agents.claims import sentences, unsupported
 from agents.engines import Engines
 from agents.generation import Engine
 from agents.interview import interview
-from agents.knowledge import read_facts
 from agents.script import PAPER_TOKENS, Script, load_script
 from orbweave.errors import ConceptError
 from orbweave.files import write_text
@@ -199,18 +197,16 @@ def properties(prompt: str, design: Design) -> dict[str, bool]:
     """Return what holds of a prompt for the concept of a design, whoever wrote it.
 
     A number is held by the facts the team was given, the concept, or what was measured and
-    wanted; a field is heard if some clause shares two words of content with a fact given of it.
+    wanted; an expert is heard by a fact given of its field, see `every_expert_heard`.
     """
     said = [sentence.lower() for sentence in sentences(prompt)]
-    given = {fact.id for fact in design.facts}
-    facts = [fact for fact in read_facts() if fact.id in given]
-    heard = {fact.domain for fact in facts if origins_of(prompt, {0: fact.held})}
+    facts = given(design)
     asked = [design.brief.concept, *(critique.advice for critique in design.critiques)]
     return {
         "30 to 110 words": 30 <= len(prompt.split()) <= 110,
         "no sentence twice": len(set(said)) == len(said),
         "no unsupported number": not unsupported(prompt, [*(f.held for f in facts), *asked]),
-        "every field heard": heard == {fact.domain for fact in facts},
+        "every expert heard": every_expert_heard(prompt, facts),
     }
 
 

@@ -33,9 +33,11 @@ from typing import Any
 import numpy as np
 from unlearnt import unlearnt  # beside this script
 
+from agents.advice import is_heard
 from agents.claims import is_visible, sentences, shared_words
 from agents.embedding import MiniLM
 from agents.generation import Engine
+from agents.knowledge import Fact, read_facts
 from imagegen.choose import GROUND_SYNONYMS, SYNONYMS
 from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.motifs import FAMILIES
@@ -153,18 +155,40 @@ def result_of(made: Design) -> dict[str, Any]:
 
 
 def properties(made: Design) -> dict[str, bool]:
-    """Return what holds of the kept prompt: length, nothing twice, grounded, seen, all fields."""
+    """Return what holds of the kept prompt: length, nothing twice, grounded, seen, all experts."""
     prompt = made.prompts[made.best_version or 0]
     said = [sentence.lower() for sentence in sentences(prompt.prompt)]
-    experts = {turn.index for turn in made.turns if turn.role == "expert"}
     turns = [turn for turn in made.turns if turn.index == prompt.turn]
     return {
         "30 to 110 words": 30 <= len(prompt.prompt.split()) <= 110,
         "no sentence twice": len(set(said)) == len(said),
         "no unsupported number": not any(turn.unsupported for turn in turns),
         "names what one would see": names_what_is_seen(prompt),
-        "every expert heard": experts <= {origin.turn for origin in prompt.origins},
+        "every expert heard": every_expert_heard(prompt.prompt, given(made)),
     }
+
+
+def every_expert_heard(prompt: str, facts: Sequence[Fact]) -> bool:
+    """Whether each expert asked is in a prompt by a fact of its field, whoever wrote the prompt.
+
+    It is if some clause shares two words of content with one fact given of the field: its
+    statement, its look and its quantity. A field is all domains that one expert speaks for:
+    "leaf" and "plant", "biocomposite" and "bioinspired-design".
+
+    Args:
+        prompt: The paragraph.
+        facts: What all experts were given; one who was given none has nothing to say.
+    """
+    held: dict[str, list[str]] = {}
+    for fact in facts:
+        held.setdefault(fact.expert, []).append(fact.held)
+    return all(is_heard(prompt, each) for each in held.values())
+
+
+def given(made: Design) -> list[Fact]:
+    """Return the shipped facts that the experts of a design were given."""
+    ids = {citation.id for citation in made.facts}
+    return [fact for fact in read_facts() if fact.id in ids]
 
 
 def names_what_is_seen(prompt: ImagePrompt) -> bool:

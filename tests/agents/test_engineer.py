@@ -11,7 +11,7 @@ import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
 from agents.advice import Advice
-from agents.engineer import choose_family
+from agents.engineer import _opened, choose_family
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
@@ -214,6 +214,83 @@ async def test_a_worse_round_is_not_the_result_and_the_next_one_starts_from_the_
     thickness = [p.structure.motifs[0].thickness for p in loom.drawn if p.structure]
     assert thickness == pytest.approx([0.3, 0.24, 0.27])  # half the step, after a whole one failed
     assert talk.best_version == 2
+
+
+async def test_a_prompt_that_does_not_say_the_thing_begins_with_it_in_revisions_too() -> None:
+    class Netting(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if request.prefix.endswith("Prompt:"):
+                is_revision = "Feedback:" in request.messages[-1].content
+                return f"{request.prefix} {open_sheet if is_revision else sheet}"
+            return super().__call__(request)
+
+    sheet = PROMPTS[0].replace("membrane", "sheet")
+    open_sheet = (
+        "Wide view of a pale sheet with thin radial threads from one corner, seen from above. Few "
+        "spiral threads cross them at wide gaps and leave most of it open. Dark green background, "
+        "soft even light."
+    )
+    thing = "A membrane of radial and spiral threads."
+    talk = await _talk(_Loom(), rounds=2, model=Netting())
+    first, second = (prompt.prompt for prompt in talk.prompts)
+    assert first.startswith(f"{thing} {sheet}")
+    assert second.startswith(f"{thing} {open_sheet}")
+    assert first.count(thing) == second.count(thing) == 1
+    assert f"Began with the thing itself: {thing}" in talk.turns[1].text
+    assert talk.turns[1].checks
+    assert thing not in [check.sentence for check in talk.turns[1].checks]
+
+
+async def test_what_an_expert_only_said_does_not_stand_for_its_fact() -> None:
+    bare = (
+        "Close view of a pale membrane whose radial ribs leave one corner, seen from above. Small "
+        "round drops hang on every rib, far apart, and a margin runs around them. Dark green "
+        "background, soft even light, crisp edges."
+    )
+
+    class Ribbed(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if request.prefix.endswith("Prompt:"):
+                return f"{request.prefix} {bare}"
+            return super().__call__(request)
+
+    talk = await _talk(_Loom(), rounds=1, model=Ribbed())
+    assert FACT.visual is not None
+    assert f"{bare} {FACT.visual}" in talk.prompts[0].prompt
+    assert f"Added what was missing: {FACT.visual}" in talk.turns[1].text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("Pale cords lie side by side.", "A knee implant. Pale cords lie side by side."),
+        ("Cords on an implant for a knee.", "Cords on an implant for a knee."),
+        ("Pale cords. A knee implant. Light.", "A knee implant. Pale cords. Light."),
+    ],
+)
+def test_the_thing_is_said_once_and_in_front(prompt: str, opened: str) -> None:
+    assert _opened(prompt, "a knee implant")[0] == opened
+    assert _opened(opened, "a knee implant") == (opened, ())
+
+
+def test_a_thing_nobody_can_name_or_see_opens_nothing() -> None:
+    assert _opened("Pale cords.", "") == ("Pale cords.", ())
+    assert _opened("Pale cords.", "a cord of 5 GPa") == ("Pale cords.", ())
+
+
+async def test_the_frames_own_sentences_are_not_checked_as_claims() -> None:
+    class Hopeless(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if request.prefix.endswith("Prompt:"):
+                return f"{request.prefix} lines lines lines"
+            return super().__call__(request)
+
+    talk = await _talk(_Loom(), rounds=1, model=Hopeless())
+    palette = load_team().palette
+    claimed = [check.sentence for check in talk.turns[1].checks]
+    assert FACT.visual in claimed
+    assert palette.close in talk.prompts[0].prompt
+    assert not {*palette.colours, palette.close} & set(claimed)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.roles import load_team
-from agents.seeing import is_hollow, is_too_small, names_colour
+from agents.seeing import is_hollow, is_too_small, names_colour, says_thing, thing_of
 from orbweave.records import Scale
 
 
@@ -66,3 +66,42 @@ def test_every_colour_of_the_palette_is_one_that_is_known() -> None:
 
 def test_light_and_shade_are_no_colours() -> None:
     assert not names_colour("Soft light from above, dark gaps, bright edges.")
+
+
+@pytest.mark.parametrize(
+    ("concept", "thing"),
+    [
+        ("A damage-tolerant fibre shown at the scale of its strands", "A damage-tolerant fibre"),
+        ("A light sandwich core of honeycomb cells for a boat", "A light sandwich core of "
+         "honeycomb cells"),
+        ("A gripper pad for a robot", "A gripper pad"),
+        ("Bundle of fluid channels inside a sleeve", "Bundle of fluid channels"),
+        ("Design a bridge that floats", "a bridge"),
+        ('"A living\nwall", quoted', "A living wall"),
+        ("3.5 mm mesh for fog", "3.5 mm mesh"),
+        ("panel " * 9 + "and the " + "panel " * 30, ("panel " * 9).strip()),
+        ("Eine Brücke aus Spinnenseide, leicht", "Eine Brücke aus Spinnenseide"),
+        ("«Мост» из паутины", "Мост из паутины"),
+        (", that", "that"),
+        ("!!", ""),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_the_head_of_a_concept_is_the_thing(concept: str, thing: str) -> None:
+    assert thing_of(concept) == thing
+
+
+@pytest.mark.parametrize(
+    ("prompt", "thing", "is_said"),
+    [
+        ("A pale implant in a bent knee.", "A knee implant surface", True),
+        ("Two pale blocks with a fine surface.", "A knee implant surface", False),
+        ("Rows of honeycomb cells.", "A sandwich core of honeycomb cells", False),
+        ("A bandage with two bands.", "A bandage", True),
+        ("A strip with two bands.", "A bandage", False),
+        ("Мост, pale.", "мост", True),
+        ("A bridge.", "мост", False),
+    ],
+)
+def test_a_thing_is_said_by_two_words_of_it(prompt: str, thing: str, is_said: bool) -> None:
+    assert says_thing(prompt, thing) is is_said

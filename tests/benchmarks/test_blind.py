@@ -26,6 +26,12 @@ def blind(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("blind")
 
 
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("loop")
+
+
 @pytest.fixture(scope="module")
 def facts() -> list[Fact]:
     """One fact of silk and one of leaves, in words."""
@@ -96,18 +102,29 @@ def test_properties_are_held_against_the_same_facts_on_both_sides(
 ) -> None:
     design = designed("a net", "")
     seen = " ".join(f"{fact.visual}." for fact in facts)
-    assert blind.properties(seen, design)["every field heard"]
+    assert blind.properties(seen, design)["every expert heard"]
     assert blind.properties(seen, design)["no unsupported number"]
-    assert not blind.properties(f"{facts[0].visual}.", design)["every field heard"]
+    assert not blind.properties(f"{facts[0].visual}.", design)["every expert heard"]
     assert blind.properties("A cat. A cat. It weighs 712 kg.", design) == {
         "30 to 110 words": False,
         "no sentence twice": False,
         "no unsupported number": False,
-        "every field heard": False,
+        "every expert heard": False,
     }
     assert blind.properties("It weighs 712 kg.", designed("712 kg of net", ""))[
         "no unsupported number"
     ]
+
+
+def test_an_expert_is_heard_by_one_fact_of_any_domain_it_speaks_for(loop: ModuleType) -> None:
+    shipped = read_facts()
+    leaf, plant = (
+        next(f for f in shipped if f.domain == domain and f.visual) for domain in ("leaf", "plant")
+    )
+    silk = next(f for f in shipped if f.domain == "spider-silk" and f.visual)
+    assert loop.every_expert_heard(f"{plant.visual}.", [leaf, plant])
+    assert not loop.every_expert_heard(f"{plant.visual}.", [leaf, plant, silk])
+    assert loop.every_expert_heard("A cat.", [])
 
 
 def test_a_share_of_all_counts_prompts_with_every_property(blind: ModuleType) -> None:

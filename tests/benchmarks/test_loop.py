@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from orbweave.records import Brief, Design, ImagePrompt, PhraseOrigin, Turn
+from agents.knowledge import read_facts
+from orbweave.records import Brief, Citation, Design, ImagePrompt, Turn
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -44,15 +45,22 @@ def test_the_concepts_are_thirty_and_stay_in_their_order(loop: ModuleType) -> No
     assert sum(case["id"].startswith("own-") for case in cases) == 10
 
 
-def _design(prompt: str, **prompt_fields: object) -> Design:
+def _design(prompt: str, facts: tuple[str, ...] = ()) -> Design:
+    given = tuple(
+        Citation(
+            id=fact.id, domain=fact.domain, statement=fact.statement, source_title="",
+            source_url="", score=0.5,
+        )
+        for fact in read_facts() if fact.id in facts
+    )  # fmt: skip
     silk, leaf, engineer = (
         Turn(index=n, speaker=f"s{n}", role=role, model="base", text="Text.")
         for n, role in enumerate(("expert", "expert", "engineer"))
     )
     return Design.model_validate(
         {
-            "brief": Brief(concept="A net"), "turns": (silk, leaf, engineer), "facts": (),
-            "prompts": (ImagePrompt(title="", prompt=prompt, turn=2, **prompt_fields),),
+            "brief": Brief(concept="A net"), "turns": (silk, leaf, engineer), "facts": given,
+            "prompts": (ImagePrompt(title="", prompt=prompt, turn=2),),
             "pictures": (), "measurements": (), "critiques": (), "stop_reason": "",
             "timings_s": {}, "environment": {},
         }
@@ -60,15 +68,15 @@ def _design(prompt: str, **prompt_fields: object) -> Design:
 
 
 def test_a_prompts_properties_are_told_apart(loop: ModuleType) -> None:
-    origins = (PhraseOrigin(phrase="a", turn=0), PhraseOrigin(phrase="b", turn=1))
+    webs, kinks = "silk-0272", "leaf-0110"  # a net pulled to a point; kinks along a midrib
     sentence = "Ten straight golden lines cross a dark round sheet at even gaps."
     good = _design(
         f"{sentence} Between them thin rings stand close together. Every ring is broken once, "
-        "and the breaks form a spiral from the middle to the rim.",
-        origins=origins,
+        "and the breaks form a spiral from the kinked central line to the point of a net.",
+        (webs, kinks),
     )
     assert all(loop.properties(good).values())
-    bad = loop.properties(_design(f"{sentence} {sentence}", origins=origins[:1]))
+    bad = loop.properties(_design(f"{sentence} {sentence}", (webs, kinks)))
     assert bad == {
         "30 to 110 words": False,
         "no sentence twice": False,
