@@ -109,8 +109,8 @@ async def write(
     if not prompt:
         prompt = await _composed(voice, team, fields, advice, seed_for(seed, 3))
         notes.append(
-            f"Composed from what the cited facts look like: {form.tries} attempts of the model "
-            f"were unusable ({'; '.join(faults)})."
+            f"Composed from what the cited facts look like: {_unusable(form)} "
+            f"({'; '.join(faults)})."
         )
     else:
         prompt, opened = _opened(prompt, thing)
@@ -171,8 +171,7 @@ async def revise(
     if prompt:
         notes += faults
     else:
-        tries = team.revision.tries
-        notes.append(f"Kept the last prompt: {tries} attempts were unusable ({'; '.join(faults)}).")
+        notes.append(f"Kept the last prompt: {_unusable(team.revision)} ({'; '.join(faults)}).")
     if not prompt and not suits(last.prompt):
         recoloured = {_recoloured(last.prompt, team, to): to for to in team.palette.colours}
         if options := [words for words in recoloured if suits(words)]:
@@ -279,6 +278,9 @@ async def _paragraph(
         unseen = [s for s in sentences(text) if not is_visible(s) or is_too_small(s, scale)]
         bad = {*hollow, *unseen}
         text = " ".join(s for s in sentences(text) if s not in bad and not unsupported(s, held))
+        redyed = "" if suits(text) else _in_colours_of(but_not, text)
+        if redyed and suits(redyed):
+            text = redyed
         faults += list(
             faults_of(text or raw, min_words=_LEAST_WORDS, echo_of=[e.reply for e in form.examples])
         )
@@ -294,10 +296,31 @@ async def _paragraph(
             left_out = [f"Left out what states {', '.join(loose)}, which is in no fact."]
             blind = [f"Left out what no picture shows: {' '.join(unseen)}"]
             empty = [f"Left out what compares a thing with itself: {' '.join(hollow)}"]
-            notes = (left_out * bool(loose), blind * bool(unseen), empty * bool(hollow))
+            dyed = ["Kept the colours that were measured."]
+            notes = (
+                left_out * bool(loose),
+                blind * bool(unseen),
+                empty * bool(hollow),
+                dyed * bool(redyed),
+            )
             return text, tuple(note for each in notes for note in each)
         found += [*faults, *(f"{number} is in no fact" for number in loose)]
     return "", tuple(dict.fromkeys(found))
+
+
+def _unusable(form: Form) -> str:
+    return "1 attempt was unusable" if form.tries == 1 else f"{form.tries} attempts were unusable"
+
+
+def _in_colours_of(old: str, new: str) -> str:
+    """Return a prompt with the sentences on colours of an older one in place of its own.
+
+    If the older one begins with such a sentence, so does what is returned.
+    """
+    plain = [s for s in sentences(new) if not names_colour(s)]
+    dyed = [s for s in sentences(old) if names_colour(s)]
+    n_first = int(bool(dyed) and sentences(old)[0] == dyed[0])
+    return " ".join([*dyed[:n_first], *plain, *dyed[n_first:]])
 
 
 def _alike(new: str, old: str) -> float:

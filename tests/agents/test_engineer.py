@@ -11,6 +11,7 @@ import pytest
 
 from agents import Conversation, Knowledge, converse, load_team
 from agents.advice import Advice
+from agents.claims import sentences
 from agents.engineer import _opened, choose_family
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
@@ -327,11 +328,28 @@ async def test_a_prompt_that_does_not_say_what_is_drawn_has_it_added() -> None:
 async def test_a_correction_is_drawn_in_the_colours_of_the_picture_that_missed() -> None:
     loom = _Dyed()
     talk = await _talk(loom, rounds=2)
-    first, second = talk.prompts
-    assert second.prompt == f"{first.prompt} Thin lines with wide open gaps between them."
-    assert "colours that do not suit the measurement" in talk.turns[3].text
+    second = talk.prompts[1].prompt
+    pale, _, dark = sentences(PROMPTS[0])
+    drops = sentences(PROMPTS[1])[1]  # all that the model's own sentences say without a colour
+    assert second == f"{pale} {drops} {dark} Thin lines with wide open gaps between them."
+    assert "Kept the colours that were measured." in talk.turns[3].text
     assert _looks(loom) == ["pale on black"] * 2
     assert talk.stop_reason == "the measured targets are met"
+
+
+async def test_other_colours_are_not_taken_where_those_measured_leave_too_little_to_say() -> None:
+    class Brief(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if "Feedback:" in request.messages[-1].content:
+                return f"{request.prefix} A golden net of spiral threads with silver drops."
+            return super().__call__(request)
+
+    loom = _Dyed()
+    talk = await _talk(loom, rounds=2, model=Brief())
+    first, second = talk.prompts
+    assert second.prompt == f"{first.prompt} Thin lines with wide open gaps between them."
+    assert "(Kept the last prompt: 1 attempt was unusable (" in talk.turns[3].text
+    assert _looks(loom) == ["pale on black"] * 2
 
 
 async def test_what_an_overshot_correction_asked_for_is_not_asked_for_any_more() -> None:

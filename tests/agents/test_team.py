@@ -416,7 +416,7 @@ async def test_a_revision_the_model_cannot_write_adds_what_must_change_in_plain_
     changed = f"{_PROMPT} Thin lines with wide open gaps between them."
     assert talk.prompts[1].prompt == changed
     assert (
-        "(Kept the last prompt: 2 attempts were unusable (no whole sentence; " in talk.turns[4].text
+        "(Kept the last prompt: 1 attempt was unusable (no whole sentence; " in talk.turns[4].text
     )
     assert "Added what the measurement asks for: Thin lines" in talk.turns[4].text
 
@@ -429,7 +429,7 @@ async def test_a_revision_that_only_moves_a_word_counts_as_none() -> None:
 
     talk = await _talk(FakeEngine(lazy), rounds=2)
     assert talk.prompts[1].prompt == _PROMPT
-    assert "(Kept the last prompt: 2 attempts were unusable (hardly changed)." in talk.turns[4].text
+    assert "(Kept the last prompt: 1 attempt was unusable (hardly changed)." in talk.turns[4].text
 
 
 async def test_it_stops_when_nothing_improves() -> None:
