@@ -30,20 +30,25 @@ __all__ = [
     "combine",
     "cosine",
     "gram",
+    "inner",
     "karcher",
     "karcher_weights",
     "lerp",
     "slerp",
     "slerp_weights",
+    "weighted_sum",
 ]
 
 Form = Literal["mergekit", "paper"]
 """`mergekit`: sine weights on the tensors as they are. `paper`: sine weights on unit vectors,
 then the length |a|^(1-t) |b|^t. The two agree where the parents are equally long."""
 Read = Callable[[int, int], Array]
-"""Elements [start, stop) of one flattened parent, float32 or float64. Not changed, and not looked
-at after the next call, so that a reader may use one array again and again. Their order within
-such a chunk is the reader's business, if it is that of all parents."""
+"""Elements [start, stop) of one flattened parent, as what multiplies and adds them takes them. Not
+looked at after the next call, so that a reader may use one array again and again."""
+Inner = Callable[[Array, Array], float]
+"""The inner product of two chunks, which are not changed."""
+Add = Callable[[Sequence[Array], Sequence[float]], Array]
+"""The sum of chunks, each times its weight; the chunks may be written over."""
 
 CHUNK = 1 << 18
 """Elements worked on at a time. Smaller ones cost more calls, during which Python's threads wait
@@ -89,7 +94,43 @@ def karcher(tensors: Sequence[Tensor], shares: Sequence[float], *, form: Form = 
     return _merged(tensors, lambda g: karcher_weights(g, shares, form))
 
 
-def gram(reads: Sequence[Read], n_elements: int, *, chunk: int = CHUNK) -> Array:
+def inner(a: Array, b: Array) -> float:
+    """Return the inner product of two vectors; infinite or not a number if it overflows.
+
+    Args:
+        a: float32 or float64, shape (n,); not changed.
+        b: Likewise.
+    """
+    whole = len(a) - len(a) % _ROW
+    # Rows too short for BLAS to give them threads of its own, which would fight with ours.
+    rows = np.vecdot(a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
+    total = float(rows.sum(dtype=np.float64))
+    return total + float(np.vecdot(a[whole:], b[whole:])) if whole < len(a) else total
+
+
+def weighted_sum(
+    parts: Sequence[Array], weights: Sequence[float], scratch: Array | None = None
+) -> Array:
+    """Return the sum of vectors, each times its weight.
+
+    Args:
+        parts: float32 or float64, shape (n,) each.
+        weights: One per part.
+        scratch: Shape (2, n) or more, the dtype of the parts; written over. The sum lies in its
+            first row then, which may be the first part, as its second may be the second.
+            Without it the sum is an array of its own.
+    """
+    sum_out, term_out = (None, None) if scratch is None else scratch[:, : len(parts[0])]
+    total: Array = np.multiply(parts[0], weights[0], out=sum_out)
+    # Not fused, so that w a - w a is 0 and order does not matter.
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total = np.add(total, np.multiply(part, weight, out=term_out), out=sum_out)
+    return total
+
+
+def gram(
+    reads: Sequence[Read], n_elements: int, *, chunk: int = CHUNK, inner: Inner = inner
+) -> Array:
     """Return the inner products of all pairs of k parents, shape (k, k), float64.
 
     Products are summed in float32 within a row of 1024 and in float64 between rows: at cos 0.9997
@@ -102,7 +143,7 @@ def gram(reads: Sequence[Read], n_elements: int, *, chunk: int = CHUNK) -> Array
             parts = [read(start, stop) for read in reads]
             for i in range(k):
                 for j in range(i, k):
-                    total[i, j] += _inner(parts[i], parts[j])
+                    total[i, j] += inner(parts[i], parts[j])
     return total + np.triu(total, 1).T
 
 
@@ -113,7 +154,7 @@ def combine(
     write: Callable[[int, Array], None],
     *,
     chunk: int = CHUNK,
-    scratch: Array | None = None,
+    add: Add = weighted_sum,
 ) -> None:
     """Hand `write` the weighted sum of the parents, chunk after chunk.
 
@@ -123,21 +164,15 @@ def combine(
         reads: One per parent; a parent of weight 0 is not read.
         weights: One per parent.
         n_elements: Length of each flattened parent.
-        write: Is given the place of a chunk's first element and the chunk, float32 or float64.
+        write: Is given the place of a chunk's first element and what `add` made of the chunk.
         chunk: Elements at a time.
-        scratch: Shape (2, chunk) or (2, n_elements), the dtype of the parents; written over. The
-            chunks for `write` lie in its first row then, and `write` may use both rows. Without
-            it each chunk is an array of its own.
+        add: Takes the chunks that were read.
     """
     used = [(read, weight) for read, weight in zip(reads, weights, strict=True) if weight]
     used = used or [(reads[0], 0.0)]
     for start, stop in _spans(n_elements, chunk):
-        sum_out, term_out = (None, None) if scratch is None else scratch[:, : stop - start]
-        (read, weight), *others = used
-        total = np.multiply(read(start, stop), weight, out=sum_out)
-        for read, weight in others:  # not fused, so that w a - w a is 0 and order does not matter
-            total = np.add(total, np.multiply(read(start, stop), weight, out=term_out), out=sum_out)
-        write(start, total)
+        parts = [read(start, stop) for read, _ in used]
+        write(start, add(parts, [weight for _, weight in used]))
 
 
 def cosine(products: Array) -> float:
@@ -266,15 +301,6 @@ def _merged(tensors: Sequence[Tensor], weigh: Callable[[Array], Sequence[float]]
 
     combine(reads, weigh(gram(reads, len(result))), len(result), write)
     return result.reshape(first.shape)
-
-
-def _inner(a: Array, b: Array) -> float:
-    """Return the inner product of two vectors; infinite or not a number if it overflows."""
-    whole = len(a) - len(a) % _ROW
-    # Rows too short for BLAS to give them threads of its own, which would fight with ours.
-    rows = np.vecdot(a[:whole].reshape(-1, _ROW), b[:whole].reshape(-1, _ROW))
-    total = float(rows.sum(dtype=np.float64))
-    return total + float(np.vecdot(a[whole:], b[whole:])) if whole < len(a) else total
 
 
 def _spans(n_elements: int, chunk: int) -> Iterator[tuple[int, int]]:

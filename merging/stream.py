@@ -12,25 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from merging import bfloat16, kernel
 from merging.kernel import CHUNK, Read, combine, gram, karcher_weights, slerp_weights
-from merging.numbers import (
-    FLOATS,
-    STORED,
-    TORCH_NAMES,
-    Array,
-    largest,
-    narrow,
-    pack,
-    packed,
-    unpack,
-    widen,
-)
+from merging.numbers import FLOATS, STORED, TORCH_NAMES, Array, largest, narrow, widen
 from merging.plan import Step
 from merging.tensors import (
     SHARD_BYTES,
@@ -203,7 +194,15 @@ def _merge_tensor(
         return
 
     dtypes = {parent.tensors[tensor].dtype for parent, tensor in parents}
-    in_rows = dtypes | {step.rounded_to, step.info.dtype} in ({"BF16"}, {"F32"})
+    dtypes |= {step.rounded_to, step.info.dtype}
+    inner: kernel.Inner = kernel.inner
+    add: kernel.Add = kernel.weighted_sum
+    if dtypes == {"BF16"}:  # worked on as they are stored
+        inner, add = bfloat16.inner, bfloat16.weighted_sum
+        rows = rows.view(np.uint16)[:, :CHUNK]
+    elif dtypes == {"F32"}:
+        add = partial(kernel.weighted_sum, scratch=rows[:2])
+    in_rows = len(dtypes) == 1 and dtypes <= {"BF16", "F32"}
     is_kept = step.name not in grams and n_elements <= _KEPT
     reads = [
         _in_row(*parent, is_kept, row) if in_rows else _rounded(*parent, is_kept, step.rounded_to)
@@ -211,7 +210,7 @@ def _merge_tensor(
     ]
 
     if step.name not in grams:
-        grams[step.name] = gram(reads, n_elements)
+        grams[step.name] = gram(reads, n_elements, inner=inner)
     _check_finite(step, grams[step.name])
     shares = weights_of(step, grams[step.name])
     may_overflow = _bound(shares, grams[step.name]) > largest(step.info.dtype)
@@ -219,17 +218,13 @@ def _merge_tensor(
     def write_chunk(start: int, chunk: Array) -> None:
         if stop.is_set():
             raise Cancelled(_STOPPED)
+        stored = chunk if in_rows else narrow(chunk, step.info.dtype)
         if may_overflow:
-            _check_fits(step, chunk)
-        if in_rows and step.info.dtype == "BF16":
-            write(step.name, start, pack(chunk, rows[1, : len(chunk)]))
-        else:
-            write(step.name, start, narrow(chunk, step.info.dtype))
+            _check_fits(step, stored)
+        write(step.name, start, stored)
 
-    # A parent's row is done with when it has been added: the sum takes the place of the first.
-    scratch = rows[:2] if in_rows else None
     with np.errstate(over="ignore", invalid="ignore"):  # named by _check_fits
-        combine(reads, shares, n_elements, write_chunk, scratch=scratch)
+        combine(reads, shares, n_elements, write_chunk, add=add)
 
 
 def weights_of(step: Step, products: Array) -> Sequence[float]:
@@ -244,18 +239,13 @@ def weights_of(step: Step, products: Array) -> Sequence[float]:
 
 
 def _in_row(weights: Weights, tensor: str, is_kept: bool, row: Array) -> Read:
-    """Return what reads a float32 or bfloat16 tensor into one row, the latter as `unpack` does."""
-    info = weights.tensors[tensor]
+    """Return what reads a tensor, as it is stored, into one row."""
     fill = _filler(weights, tensor, is_kept)
 
     def read(start: int, stop: int) -> Array:
-        wide = row[: stop - start]
-        if info.dtype == "BF16":
-            fill(start, packed(wide))
-            unpack(wide)
-        else:
-            fill(start, wide)
-        return wide
+        chunk = row[: stop - start]
+        fill(start, chunk)
+        return chunk
 
     return read
 
@@ -319,9 +309,8 @@ def _bound(shares: Sequence[float], products: Array) -> float:
     return sum(abs(share) * math.sqrt(x) for share, x in zip(shares, squares, strict=True))
 
 
-def _check_fits(step: Step, chunk: Array) -> None:
-    dtype = step.info.dtype
-    if not np.isfinite(widen(narrow(chunk, dtype), dtype)).all():
+def _check_fits(step: Step, stored: Array) -> None:
+    if not np.isfinite(widen(stored, step.info.dtype)).all():
         raise ModelError(
             f"wanted {step.name} in {step.info.dtype}, found merged weights too large for it; "
             "set out_dtype to bfloat16 or float32"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from merging.kernel import combine, gram, karcher, karcher_weights, lerp, slerp, slerp_weights
+from merging.kernel import (
+    combine,
+    gram,
+    karcher,
+    karcher_weights,
+    lerp,
+    slerp,
+    slerp_weights,
+    weighted_sum,
+)
 
 TS = [0.0, 0.125, 0.4, 0.5, 0.9, 1.0]
 
@@ -143,7 +153,8 @@ def test_the_sum_may_take_the_place_of_what_was_read(weights):
         merged[start : start + len(chunk)] = chunk
         rows[:2] = np.nan  # which it may
 
-    combine([reader(i) for i in range(3)], weights, 1000, write, chunk=128, scratch=rows[:2])
+    add = partial(weighted_sum, scratch=rows[:2])
+    combine([reader(i) for i in range(3)], weights, 1000, write, chunk=128, add=add)
     plain = [lambda start, stop, x=x: x[start:stop] for x in parents]
     wanted: dict[int, np.ndarray] = {}
     combine(plain, weights, 1000, wanted.__setitem__)

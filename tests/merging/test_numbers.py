@@ -14,9 +14,6 @@ from merging.numbers import (
     TORCH_NAMES,
     largest,
     narrow,
-    pack,
-    packed,
-    unpack,
     widen,
 )
 
@@ -60,41 +57,6 @@ def test_numbers_that_are_none_stay_none():
     """Rounding would carry the first of them over to minus zero, the second to infinity."""
     numbers = np.array([0x7FFFFFFF, 0x7F800001, 0xFFFFFFFF], np.uint32).view(np.float32)
     assert np.isnan(widen(narrow(numbers, "BF16"), "BF16")).all()
-
-
-def _unpacked(stored: np.ndarray) -> np.ndarray:
-    numbers = np.empty(len(stored), np.float32)
-    packed(numbers)[:] = stored
-    unpack(numbers)
-    return numbers
-
-
-@pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 5, 1 << 16])
-def test_unpacked_are_the_even_numbered_elements_and_then_the_odd(n):
-    wide = widen(EVERY_BFLOAT16[:n], "BF16").view(np.uint32)
-    pairs = wide[: n - n % 2].reshape(-1, 2)
-    wanted = np.concatenate([pairs[:, 0], pairs[:, 1], wide[n - n % 2 :]])
-    assert np.array_equal(_unpacked(EVERY_BFLOAT16[:n]).view(np.uint32), wanted)
-
-
-@settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.integers(0, 2**32 - 1), max_size=64))
-def test_packing_rounds_as_narrowing_does_and_restores_the_order(bits):
-    in_order = np.array(bits, np.uint32).view(np.float32)
-    in_order[np.isnan(in_order)] = 1.0
-    m = len(in_order) // 2
-    pairs = in_order[: 2 * m].reshape(-1, 2)
-    numbers = np.concatenate([pairs[:, 0], pairs[:, 1], in_order[2 * m :]])
-    stored = pack(numbers, np.empty_like(numbers))
-    assert np.array_equal(stored, narrow(in_order, "BF16"))
-
-
-@pytest.mark.parametrize("n", [1 << 16, 30_001])
-def test_what_is_unpacked_and_packed_comes_back(n):
-    stored = EVERY_BFLOAT16.copy()
-    stored[np.isnan(widen(stored, "BF16"))] = 0
-    numbers = _unpacked(stored[-n:])
-    assert np.array_equal(pack(numbers, np.empty_like(numbers)), stored[-n:])
 
 
 @pytest.mark.parametrize("dtype", sorted(FLOATS))
