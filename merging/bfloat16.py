@@ -10,6 +10,9 @@ so every processor finds the same bits.
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
@@ -17,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from merging.numbers import Array
+from orbweave.errors import ModelError, shown
 
 __all__ = ["inner", "weighted_sum"]
 
@@ -114,6 +118,10 @@ declare double @llvm.vector.reduce.fadd.v32f64(double, <32 x double>)
 """
 
 
+_TURN = threading.Lock()
+"""Whoever holds it may compile."""
+
+
 class _Compiled(NamedTuple):
     inner: Callable[[int, int, int], float]
     weighted_sum: Callable[[object, object, int, int], None]
@@ -127,8 +135,11 @@ def inner(a: Array, b: Array) -> float:
     Args:
         a: Bits of bfloat16, shape (n,), contiguous; not changed.
         b: Likewise.
+
+    Raises:
+        ModelError: the machine code cannot be made here.
     """
-    compiled = _compiled()
+    compiled = _once_compiled()
 
     def product(x: Array, y: Array) -> float:
         place_x, place_y = _addresses([x, y])
@@ -145,14 +156,19 @@ def inner(a: Array, b: Array) -> float:
 def weighted_sum(parts: Sequence[Array], weights: Sequence[float]) -> Array:
     """Return the sum of vectors, each times its weight, summed in float32 and then rounded.
 
-    Rounded to the nearest bfloat16, ties to even. Too large a sum becomes infinite.
+    Rounded to the nearest bfloat16, ties to even. What is too large for its dtype becomes
+    infinite: a product or a sum on the way, in float32, or the result. Two such of opposite
+    signs leave no number (NaN), even if the exact sum is small.
 
     Args:
         parts: Bits of bfloat16, shape (n,) each, contiguous, none of them NaN. The first is
             written over: the result lies in it.
         weights: One per part.
+
+    Raises:
+        ModelError: the machine code cannot be made here.
     """
-    compiled = _compiled()
+    compiled = _once_compiled()
     first, factors = parts[0], (ctypes.c_float * len(weights))(*weights)
     whole = len(first) - len(first) % BLOCK
 
@@ -169,11 +185,28 @@ def weighted_sum(parts: Sequence[Array], weights: Sequence[float]) -> Array:
     return first
 
 
+def _once_compiled() -> _Compiled:
+    """Return the code, compiled by the first thread that asks; the others wait.
+
+    Raises:
+        ModelError: it cannot be made here.
+    """
+    with _TURN:
+        try:
+            return _compiled()
+        except (ImportError, OSError, RuntimeError) as err:
+            raise ModelError(
+                f"wanted to compile the sums of bfloat16 weights, found {shown(err, 200)}; "
+                "install llvmlite again, or set dtype: float32 and out_dtype: bfloat16 in the "
+                "recipe"
+            ) from err
+
+
 @cache
 def _compiled() -> _Compiled:
-    """Compile the code; two threads that ask at once get one each."""
     import llvmlite.binding as llvm
 
+    _check_may_run()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -188,6 +221,21 @@ def _compiled() -> _Compiled:
         ctypes.CFUNCTYPE(None, place, place, n, n)(engine.get_function_address("weighted_sum")),
         engine,
     )
+
+
+def _check_may_run() -> None:
+    """Check that memory can be made executable; LLVM does not, and running the code then crashes.
+
+    Raises:
+        OSError: the system forbids it, as some hardened ones do.
+    """
+    if sys.platform != "linux":
+        return
+    page = mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    place = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+    size, use = ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ | mmap.PROT_EXEC
+    if ctypes.CDLL(None).mprotect(place, size, use):
+        raise OSError("the system forbids programs to run code they have made")
 
 
 def _addresses(parts: Sequence[Array]) -> list[int]:

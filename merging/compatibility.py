@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from filecmp import cmp
 from itertools import chain
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from merging.parent import DEPTH_KEYS, Parent
-from merging.plan import plan
+from merging.plan import plan, renumbered, tensors_of
 from merging.recipe import FORMS, Recipe, numbers_in
 from orbweave.errors import ModelError, UsageError, shown
 
@@ -29,6 +30,10 @@ _TAKEN_FROM_BASE = (
     *("rope_theta", "rope_scaling", "rope_parameters", "rms_norm_eps"),
     *("bos_token_id", "eos_token_id", "pad_token_id"),
 )
+_BY_TOKEN = re.compile(
+    r"(^|\.)(embed_tokens|embed_in|embed_out|word_embeddings|wte|lm_head)\.weight$"
+)
+"""Weights with one row per token, which mergekit can put in another order."""
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -56,11 +61,12 @@ def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = Fals
     if recipe.is_ours:  # a model that only lends its tokenizer may be of any shape
         names = [part.model for part in recipe.inputs]
     lead, *others = [parents[name] for name in dict.fromkeys(names)]
+    joins = recipe.is_ours and needs_mergekit(recipe, parents)
     findings = list(
         chain(
             _recipe_findings(recipe, parents) if recipe.is_ours else (),
             *(_own_findings(parent) for parent in (lead, *others)),
-            *(_pair_findings(lead, other, recipe) for other in others),
+            *(_pair_findings(lead, other, recipe, joins) for other in others),
         )
     )
     if recipe.is_ours and all(finding.level != "fault" for finding in findings):
@@ -100,7 +106,9 @@ def _recipe_findings(recipe: Recipe, parents: Mapping[str, Parent]) -> Iterator[
     method, names = recipe.merge_method, [part.model for part in recipe.inputs]
     wanted = {"slerp": 2, "passthrough": 1}.get(method)
     if wanted is not None and len(names) != wanted:
-        yield _fault(f"{method} takes {wanted} models, the recipe names {len(names)}")
+        yield _fault(
+            f"{method} takes {wanted} models, the recipe names {len(names)}; name {wanted}"
+        )
     if method == "slerp" and recipe.base is None:
         yield _fault("slerp needs base_model, the model at t = 0; name one of the two")
     if recipe.base is not None and recipe.base not in names:
@@ -125,7 +133,9 @@ def _recipe_findings(recipe: Recipe, parents: Mapping[str, Parent]) -> Iterator[
             yield from _setting_findings(parameter, setting, recipe, min(depths))
     for form in recipe.settings("form"):
         if form not in FORMS:
-            yield _fault(f"form must be one of {', '.join(FORMS)}, got {shown(form)}")
+            yield _fault(
+                f"form must be one of {', '.join(FORMS)}, got {shown(form)}; or leave it out"
+            )
     if recipe.unused():
         unused = ", ".join(recipe.unused())
         yield _note(f"{unused} is not used by {method}, neither here nor in mergekit")
@@ -146,11 +156,11 @@ def _setting_findings(
                 "be used; give at most one per layer"
             )
         if not all(map(math.isfinite, values)):
-            yield _fault(f"{parameter} must be finite, got {values}")
+            yield _fault(f"{parameter} must be finite, got {values}; write plain numbers")
         elif parameter == "t" and not all(0 <= t <= 1 for t in values):
-            yield _fault(f"t must be between 0 and 1, got {values}")
+            yield _fault(f"t must be between 0 and 1, got {values}; 0 is the base, 1 the other")
         elif recipe.merge_method == "karcher" and min(values, default=0) < 0:
-            yield _fault(f"karcher takes no negative weights, got {values}")
+            yield _fault(f"karcher takes no negative weights, got {values}; give 0 or more")
 
 
 # ---------------------------------------------------------------- one model
@@ -179,8 +189,8 @@ def _own_findings(parent: Parent) -> Iterator[Finding]:
 # ---------------------------------------------------------------- two models
 
 
-def _pair_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
-    """Find where `other` does not fit `lead`."""
+def _pair_findings(lead: Parent, other: Parent, recipe: Recipe, joins: bool) -> Iterator[Finding]:
+    """Find where `other` does not fit `lead`; `joins` tells that vocabularies are to be joined."""
     if _place(lead) == _place(other):
         yield _fault(
             f"{lead.name} and {other.name} are the same weights, so a merge would change nothing; "
@@ -189,7 +199,7 @@ def _pair_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Find
         return
     yield from _config_findings(lead, other)
     if recipe.is_ours:
-        yield from _tensor_findings(lead, other, recipe)
+        yield from _tensor_findings(lead, other, recipe, joins)
     yield from _tokenizer_findings(lead, other, recipe)
     ours, theirs = _dtypes(lead), _dtypes(other)
     if ours != theirs:
@@ -217,11 +227,13 @@ def _config_findings(lead: Parent, other: Parent) -> Iterator[Finding]:
             yield _note(f"{differ}; the result takes that of {lead.name}")
 
 
-def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
-    if recipe.slices:  # layers outside the range need not be there
-        return
-    for holder, lacker in ((lead, other), (other, lead)):
-        lost = holder.tensors.keys() - lacker.tensors.keys()
+def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe, joins: bool) -> Iterator[Finding]:
+    parts = {part.model: part for part in recipe.inputs}
+    # Layers outside a range need not be there, and those inside may have other numbers.
+    ours, theirs = (tensors_of(parts[parent.name], parent) for parent in (lead, other))
+    for holder, held, lacker, had in ((lead, ours, other, theirs), (other, theirs, lead, ours)):
+        first = (parts[lacker.name].layer_range or (0, 0))[0]
+        lost = {renumbered(name, first) for name in held.keys() - had.keys()}
         if lost == {"lm_head.weight"} and lacker.config.get("tie_word_embeddings"):
             yield _mismatch(
                 f"{holder.name} has an output head of its own, {lacker.name} ties it to the "
@@ -232,16 +244,22 @@ def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Fi
                 f"{lacker.name} lacks {_some(lost)}, which {holder.name} has; "
                 "merge models of one shape"
             )
-    shared = lead.tensors.keys() & other.tensors.keys()
-    unlike = [n for n in shared if lead.tensors[n].shape != other.tensors[n].shape]
-    if recipe.tokenizer_source:  # vocabularies can be joined
-        unlike = [n for n in unlike if lead.tensors[n].shape[1:] != other.tensors[n].shape[1:]]
+    unlike: dict[str, str] = {}
+    for name in ours.keys() & theirs.keys():
+        x, y = lead.tensors[ours[name]].shape, other.tensors[theirs[name]].shape
+        if joins and _BY_TOKEN.search(name):
+            x, y = x[1:], y[1:]
+        if x != y:
+            unlike[ours[name]] = theirs[name]
     if unlike:
-        first = min(unlike)
+        mine, its = min(unlike.items())
+        where = other.name if its == mine else f"{its} of {other.name}"
+        mend = "merge models of one size"
+        if not recipe.tokenizer_source:
+            mend += ", or set tokenizer_source if only the vocabularies differ"
         yield _mismatch(
-            f"{_some(unlike)} has the shape {lead.tensors[first].shape} in {lead.name} and "
-            f"{other.tensors[first].shape} in {other.name}; merge models of one size, or set "
-            "tokenizer_source if only the vocabularies differ"
+            f"{_some(unlike)} has the shape {lead.tensors[mine].shape} in {lead.name} and "
+            f"{other.tensors[its].shape} in {where}; {mend}"
         )
 
 

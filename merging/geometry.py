@@ -55,7 +55,8 @@ COLLINEAR_DEG = math.degrees(math.acos(COLLINEAR_COS))
 """Below this angle, 1.81 degrees, SLERP is a straight line."""
 GRAM_DEG = 0.02
 """Angles a merge measures in passing are right to about this; `compare` to a millionth of it.
-Found by trial: float32 sums of 131,072 products, bfloat16 and float32 tensors alike."""
+Found by trial, with float32 sums over rows of 1024: at angles of 0.01 degrees, where it is worst,
+up to 0.01 in float32 tensors and 0.001 in bfloat16 ones."""
 _CHUNK = 1 << 17
 """Elements worked on at a time: about eight megabytes a thread."""
 
@@ -343,7 +344,8 @@ def _path(pair: Array, dd: float) -> Path:
 
 def _path_taken(step: Step, products: Array) -> Path:
     """Return what a merge did with a tensor."""
-    if step.way == "copy" or 1.0 in step.shares:
+    shares = step.shares
+    if step.way == "copy" or (1.0 in shares and shares.count(0.0) == len(shares) - 1):
         return "copied"
     if step.way in {"linear", "karcher"}:
         return "average" if step.way == "linear" else "mean"

@@ -292,13 +292,16 @@ def _merged(tensors: Sequence[Tensor], weigh: Callable[[Array], Sequence[float]]
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"wanted tensors of one shape, got {shapes}")
     flat = [tensor.detach().reshape(-1) for tensor in tensors]
-    wide = [each if each.dtype == torch.float64 else each.float() for each in flat]
-    reads: list[Read] = [lambda start, stop, w=w: w[start:stop].numpy() for w in wide]  # type: ignore[misc]
     result = torch.empty_like(flat[0])
+
+    def widening(part: Tensor) -> Read:
+        wide = torch.promote_types(part.dtype, torch.float32)
+        return lambda start, stop: part[start:stop].to(wide).numpy()
 
     def write(start: int, chunk: Array) -> None:
         result[start : start + len(chunk)] = torch.from_numpy(chunk)
 
+    reads = [widening(part) for part in flat]
     combine(reads, weigh(gram(reads, len(result))), len(result), write)
     return result.reshape(first.shape)
 

@@ -17,7 +17,7 @@ from merging.recipe import Input, Recipe
 from orbweave.errors import UsageError
 from orbweave.weights import TensorInfo
 
-__all__ = ["Cell", "Source", "Step", "plan", "share_table"]
+__all__ = ["Cell", "Source", "Step", "plan", "renumbered", "share_table", "tensors_of"]
 
 FLOATS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 """The YAML's names of dtypes and safetensors'."""
@@ -70,22 +70,40 @@ def plan(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = False
     """
     inputs = recipe.inputs
     lead = parents[inputs[0].model]
-    first, last = _layers(inputs[0], parents)
+    first, last = _layers(inputs[0], lead)
     steps = []
-    for tensor, info in lead.tensors.items():
-        layer = layer_of(tensor)
-        if layer is not None and not first <= layer < last:
-            continue
+    for name, tensor in tensors_of(inputs[0], lead).items():
+        info = lead.tensors[tensor]
         sources = tuple(
-            Source(part.model, _renumbered(tensor, _layers(part, parents)[0] - first))
+            Source(part.model, renumbered(name, _layers(part, parents[part.model])[0]))
             for part in inputs
         )
         if partial:
             sources = tuple(s for s in sources if _shape(parents, s) == info.shape)
-        depth = _depth(layer, first, last)
-        name = _renumbered(tensor, -first)
+        depth = _depth(layer_of(tensor), first, last)
         steps.append(_step(recipe, inputs, name, sources, info, depth))
     return steps
+
+
+def tensors_of(part: Input, parent: Parent) -> dict[str, str]:
+    """Return what a model brings to a merge: name in the merged model -> name in its own files.
+
+    Layers outside the range are left out, the others counted from 0.
+    """
+    first, last = _layers(part, parent)
+    return {
+        renumbered(tensor, -first): tensor
+        for tensor in parent.tensors
+        if (layer := layer_of(tensor)) is None or first <= layer < last
+    }
+
+
+def renumbered(tensor: str, offset: int) -> str:
+    """Return the name of the same weight `offset` layers further on."""
+    layer = layer_of(tensor)
+    if layer is None or offset == 0:
+        return tensor
+    return tensor.replace(f".{layer}.", f".{layer + offset}.", 1)
 
 
 def share_table(steps: Sequence[Step]) -> list[Cell]:
@@ -150,9 +168,9 @@ def _no_value(parameter: str, name: str) -> UsageError:
     )
 
 
-def _layers(part: Input, parents: Mapping[str, Parent]) -> tuple[int, int]:
+def _layers(part: Input, parent: Parent) -> tuple[int, int]:
     """Return a model's first layer in the merge and the one after its last."""
-    return part.layer_range or (0, parents[part.model].n_layers)
+    return part.layer_range or (0, parent.n_layers)
 
 
 def _depth(layer: int | None, first: int, last: int) -> float:
@@ -160,14 +178,6 @@ def _depth(layer: int | None, first: int, last: int) -> float:
     if layer is None:
         return 0.0
     return (layer - first) / (last - first - 1) if last - first > 1 else 1.0
-
-
-def _renumbered(tensor: str, offset: int) -> str:
-    """Return the name of the same weight `offset` layers further on."""
-    layer = layer_of(tensor)
-    if layer is None or offset == 0:
-        return tensor
-    return tensor.replace(f".{layer}.", f".{layer + offset}.", 1)
 
 
 def _shape(parents: Mapping[str, Parent], source: Source) -> tuple[int, ...] | None:

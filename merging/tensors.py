@@ -89,8 +89,14 @@ class StoredWeights:
         """Fill a contiguous array with elements of the flattened tensor, from `start` on.
 
         Raises:
-            ModelError: the file cannot be read or ends too early.
+            ModelError: the tensor is not so long, or the file cannot be read or ends too early.
         """
+        n_elements = math.prod(self.tensors[name].shape)
+        if start + len(chunk) > n_elements:  # behind them lies the next tensor
+            raise ModelError(
+                f"wanted {start + len(chunk):,} numbers of {name} from {self._files[name]}, it has "
+                f"{n_elements:,}; merge models of one size"
+            )
         view = chunk.view(np.uint8).data
         path = self._files[name]
         place = self._places[name] + start * chunk.itemsize

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from merging.bfloat16 import inner, weighted_sum
+from merging.bfloat16 import _compiled, inner, weighted_sum
 from merging.numbers import narrow, widen
+from orbweave.errors import ModelError
 
 EVERY_BFLOAT16 = np.arange(1 << 16, dtype=np.uint16)
 LENGTHS = [0, 1, 31, 32, 33, 95, 1023, 1024, 1025, 1056, 5000]
 ONE = narrow(np.ones(1, np.float32), "BF16")
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """The machine code as in a new process, before the test and after it."""
+    _compiled.cache_clear()
+    yield
+    _compiled.cache_clear()
 
 
 def _drawn(n: int, seed: int) -> np.ndarray:
@@ -87,6 +101,64 @@ def test_a_part_less_itself_is_nothing():
     """Products and sums are not fused, so nothing of a rounding is left over."""
     a = _drawn(5000, 0)
     assert not widen(weighted_sum([a.copy(), a], [0.3, -0.3]), "BF16").any()
+
+
+def test_what_is_too_large_for_its_dtype_is_infinite_or_no_number():
+    largest = np.full(33, 0x7F7F, np.uint16)
+    both = widen(weighted_sum([largest.copy(), largest], [1.0, 1.0]), "BF16")
+    assert (both == np.inf).all()
+    none = widen(weighted_sum([largest.copy(), largest], [2.0, -2.0]), "BF16")
+    assert np.isnan(none).all()  # 2 x is infinite in float32, before anything is taken away
+
+
+def test_threads_that_ask_at_once_compile_once(uncompiled):
+    a, n = _drawn(100, 0), 32
+    start = Barrier(n)
+    with ThreadPoolExecutor(n) as pool:
+        found = list(pool.map(lambda _: start.wait() >= 0 and inner(a, a), range(n)))
+    assert len(set(found)) == 1 and _compiled.cache_info().misses == 1
+
+
+@pytest.mark.skipif(platform.machine() not in {"x86_64", "AMD64"}, reason="compiles for x86-64")
+def test_the_oldest_processor_finds_the_same_bits(uncompiled, monkeypatch):
+    import llvmlite.binding as llvm
+
+    a, b = _drawn(5000, 0), _drawn(5000, 1)
+    here = inner(a, b), weighted_sum([a.copy(), b], [0.3, 0.9]).tobytes()
+    _compiled.cache_clear()
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: "x86-64")
+    monkeypatch.setattr(llvm, "get_host_cpu_features", llvm.FeatureMap)
+    assert (inner(a, b), weighted_sum([a.copy(), b], [0.3, 0.9]).tobytes()) == here
+
+
+def test_a_missing_compiler_is_told(uncompiled, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    with pytest.raises(ModelError, match=r"wanted to compile .* found .*; install llvmlite again"):
+        inner(ONE, ONE)
+
+
+FORBIDDEN = """
+import ctypes
+import numpy as np
+from merging.bfloat16 import inner
+from orbweave.errors import ModelError
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, since Linux 6.3
+    raise SystemExit("the system cannot forbid it")
+try:
+    inner(np.ones(32, np.uint16), np.ones(32, np.uint16))
+except ModelError as err:
+    print(err)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to forbid it")
+def test_a_system_that_forbids_machine_code_is_told_of():
+    done = subprocess.run([sys.executable, "-c", FORBIDDEN], capture_output=True, text=True)
+    if "the system cannot forbid it" in done.stderr:
+        pytest.skip("this Linux cannot forbid it")
+    assert done.returncode == 0, done.stderr
+    assert "the system forbids programs to run code they have made" in done.stdout
+    assert "set dtype: float32 and out_dtype: bfloat16" in done.stdout
 
 
 def test_threads_that_ask_at_once_find_the_same():

@@ -47,13 +47,17 @@ def test_nothing_stands_against_two_of_a_kind(pair):
 @pytest.mark.parametrize(
     ("more", "text"),
     [
-        ({"parameters": {"t": 1.5}}, "t must be between 0 and 1, got [1.5]"),
+        (
+            {"parameters": {"t": 1.5}},
+            "t must be between 0 and 1, got [1.5]; 0 is the base, 1 the other",
+        ),
         ({"parameters": {"t": [0, -0.1]}}, "t must be between 0 and 1, got [0.0, -0.1]"),
+        ({"parameters": {"t": float("inf")}}, "t must be finite, got [inf]; write plain numbers"),
         ({"parameters": {"t": [0, 0.5, 1]}}, "t has 3 values for 2 layers, so some would never"),
         ({"parameters": {"t": "paper"}}, "t has 5 values for 2 layers"),
         ({"parameters": {}}, "the merge parameter t for every tensor"),
         ({"parameters": {"t": {"filter": "mlp", "value": 0.5}}}, "found none for model.embed"),
-        ({"parameters": {"t": 0.5, "form": "papr"}}, "form must be one of mergekit, paper"),
+        ({"parameters": {"t": 0.5, "form": "papr"}}, "paper, got 'papr'; or leave it out"),
         ({"base_model": None}, "slerp needs base_model"),
     ],
 )
@@ -64,7 +68,8 @@ def test_faults_of_the_recipe_are_found(pair, more, text):
 def test_the_number_of_models_is_checked(pair, tmp_path):
     third = write_llama(tmp_path / "c", seed=3)
     models = tuple(Input(model=str(folder)) for folder in (*pair, third))
-    _assert_told(_slerp(*pair, models=models), "fault", "slerp takes 2 models, the recipe names 3")
+    told = "slerp takes 2 models, the recipe names 3; name 2"
+    _assert_told(_slerp(*pair, models=models), "fault", told)
     _assert_told(_slerp(*pair, models=models[:1] * 2), "fault", "a model is named twice")
 
 
@@ -117,6 +122,72 @@ def test_a_head_of_its_own_and_a_tied_one_are_told_apart(pair):
     tensors["lm_head.weight"] = torch.ones(12, 16)
     save_file(tensors, pair[1] / "model.safetensors")
     _assert_told(_slerp(*pair), "mismatch", "has an output head of its own")
+
+
+def _change_tensors(folder, **changes) -> None:
+    """Replace tensors; None takes one out."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name, tensor in changes.items():
+        tensors.pop(name) if tensor is None else tensors.update({name: tensor})
+    save_file(tensors, path)
+
+
+NORM, HEAD = "model.norm.weight", "lm_head.weight"
+UPS = [f"model.layers.{i}.mlp.up_proj.weight" for i in (0, 1)]
+
+
+def _sliced(a, b, first: int) -> Recipe:
+    """Merge layer 0 of a with layer `first` of b."""
+    ranges = {a: [0, 1], b: [first, first + 1]}
+    sources = [{"model": str(folder), "layer_range": r} for folder, r in ranges.items()]
+    content = _slerp(a, b).model_dump() | {"models": None, "slices": [{"sources": sources}]}
+    return Recipe.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "text"),
+    [
+        (NORM, torch.ones(24), "model.norm.weight has the shape (16,) in {a} and (24,) in {b}; "),
+        (NORM, torch.ones(8), "model.norm.weight has the shape (16,) in {a} and (8,) in {b}; "),
+        (UPS[1], torch.ones(16, 24), f"{UPS[0]} has the shape (24, 16) in {{a}} and (16, 24) in"),
+        (UPS[1], torch.ones(48, 16), f"and (48, 16) in {UPS[1]} of {{b}}; merge models of one"),
+        (UPS[1], None, f"{{b}} lacks {UPS[1]}, which {{a}} has; merge models of one shape"),
+        (HEAD, torch.ones(12, 16), "{b} has an output head of its own, {a} ties it to the"),
+    ],
+)
+def test_slices_are_compared_tensor_by_tensor(pair, tmp_path, name, tensor, text):
+    a, b = pair
+    _change_tensors(b, **{name: tensor})
+    recipe = _sliced(a, b, first=1)
+    _assert_told(recipe, "mismatch", text.format(a=a, b=b))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    with pytest.raises(UsageError, match="found 1 reason against it"):
+        merge(str(path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_layers_outside_a_slice_may_be_of_any_shape(pair):
+    _change_tensors(pair[1], **{UPS[0]: None})
+    assert _told(_sliced(*pair, first=1)) == []
+    _assert_told(_sliced(*pair, first=0), "mismatch", f"lacks {UPS[0]}, which")
+
+
+def test_rows_must_agree_where_vocabularies_need_not_be_joined(pair):
+    _change_tensors(pair[1], **{"model.embed_tokens.weight": torch.ones(14, 16)})
+    told = "has the shape (12, 16) in"
+    _assert_told(_slerp(*pair), "mismatch", told)
+    _assert_told(_slerp(*pair, tokenizer_source="base"), "mismatch", told)
+
+
+def test_where_vocabularies_are_joined_only_rows_of_tokens_may_differ(pair):
+    write_tokenizer(pair[1], [*WORDS, "x"])
+    _change_tensors(pair[1], **{"model.embed_tokens.weight": torch.ones(13, 16)})
+    assert _told(_slerp(*pair, tokenizer_source="union")) == []
+    _change_tensors(pair[1], **{UPS[0]: torch.ones(48, 16)})
+    ((level, text),) = _told(_slerp(*pair, tokenizer_source="union"))
+    assert level == "mismatch" and text.startswith(f"{UPS[0]} has the shape (24, 16) in")
 
 
 def test_quantised_models_are_refused(pair):

@@ -359,6 +359,20 @@ def test_the_path_of_each_tensor_is_told(tmp_path):
         assert geometry.total.shares == {path: 1.0}
 
 
+@pytest.mark.parametrize(
+    ("weights", "path"),
+    [((1.0, 1.0), "average"), ((1.0, 0.5), "average"), ((1.0, 0.0), "copied")],
+)
+def test_a_sum_is_a_copy_only_if_nothing_is_added(tmp_path, weights, path):
+    folders = [_write(tmp_path / f"{i}", {NAME: t.float()}) for i, t in enumerate(_at(30.0))]
+    models = tuple(
+        Input(model=str(folder), parameters={"weight": weight})
+        for folder, weight in zip(folders, weights, strict=True)
+    )
+    recipe = Recipe(merge_method="linear", models=models, parameters={"normalize": False})
+    assert _after(recipe).total.shares == {path: 1.0}
+
+
 def test_the_papers_form_keeps_the_arc_where_mergekits_gives_it_up(tmp_path):
     folders = [_write(tmp_path / f"{i}", {NAME: t.float()}) for i, t in enumerate(_at(1.0))]
     for form, path in {"mergekit": "linear", "paper": "slerp"}.items():

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from merging.kernel import COLLINEAR_COS, combine, gram, lerp, slerp, slerp_weights
+from merging.plan import Source, Step
+from merging.stream import merge_into_memory
+from merging.tensors import LoadedWeights
 
 LAW = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 DTYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
@@ -97,18 +100,33 @@ def _formula(a: Tensor, b: Tensor, t: float, form: str) -> np.ndarray:
     return m ** (1 - t) * n**t * arc if form == "paper" else arc
 
 
+def streamed(a: Tensor, b: Tensor, t: float, *, form: str = "mergekit") -> Tensor:
+    """SLERP as files are merged: two of bfloat16 by machine code."""
+    weights = {name: LoadedWeights({"w": tensor}) for name, tensor in (("a", a), ("b", b))}
+    info = weights["a"].tensors["w"]
+    way = "slerp-paper" if form == "paper" else "slerp"
+    sources = tuple(Source(name, "w") for name in weights)
+    step = Step("w", sources, (1 - t, t), way, info, info.dtype)
+    return merge_into_memory([step], weights)["w"]
+
+
+BOTH_WAYS = pytest.mark.parametrize("slerp", [slerp, streamed])
+
+
+@BOTH_WAYS
 @LAW
 @given(pairs() | odd_pairs(), FORMS)
-def test_the_ends_are_the_parents(pair, form):
+def test_the_ends_are_the_parents(slerp, pair, form):
     a, b = pair
     assert torch.equal(slerp(a, b, 0.0, form=form), a)
     assert torch.equal(slerp(a, b, 1.0, form=form), b)
     assert torch.equal(lerp(a, b, 0.0), a) and torch.equal(lerp(a, b, 1.0), b)
 
 
+@BOTH_WAYS
 @LAW
 @given(pairs(cosines=(-0.9999, 0.9999), sizes=st.sampled_from([2, 3, 17, 301])), TS, FORMS)
-def test_both_forms_agree_with_their_formula_in_float64(pair, t, form):
+def test_both_forms_agree_with_their_formula_in_float64(slerp, pair, t, form):
     a, b = pair
     assume(abs(_cos(a, b)) < 0.99995)
     assume(abs(abs(_cos(a, b)) - COLLINEAR_COS) > 1e-5)
@@ -134,9 +152,10 @@ def test_the_way_back_is_the_same_way(pair, t, form):
     _assert_close(slerp(a, b, t, form=form), _wide(slerp(b, a, 1 - t, form=form)), a, b)
 
 
+@BOTH_WAYS
 @LAW
 @given(pairs() | odd_pairs(), FORMS)
-def test_half_way_is_the_same_from_both_sides_bit_by_bit(pair, form):
+def test_half_way_is_the_same_from_both_sides_bit_by_bit(slerp, pair, form):
     a, b = pair
     assert torch.equal(slerp(a, b, 0.5, form=form), slerp(b, a, 0.5, form=form))
 
@@ -171,9 +190,10 @@ def test_part_of_the_way_to_a_point_on_the_arc_is_on_the_arc(pair, t, part):
     np.testing.assert_allclose(_wide(got), _wide(wanted), rtol=0, atol=1e-7 * scale)
 
 
+@BOTH_WAYS
 @LAW
 @given(odd_pairs(), TS, FORMS)
-def test_no_pair_of_finite_tensors_gives_anything_but_numbers(pair, t, form):
+def test_no_pair_of_finite_tensors_gives_anything_but_numbers(slerp, pair, t, form):
     a, b = pair
     before = a.clone(), b.clone()
     merged = slerp(a, b, t, form=form)

@@ -84,6 +84,19 @@ def test_every_element_is_the_rounded_sum(tmp_path, dtypes, n_elements):
         assert torch.equal(merge_into_memory([step], weights)["w"], wanted)
 
 
+@pytest.mark.parametrize("idle", [0, 1, 2])
+def test_one_of_three_parents_may_weigh_nothing(idle):
+    draw = torch.Generator().manual_seed(0)
+    whole = [torch.randn(CHUNK + 3, generator=draw).bfloat16() for _ in range(3)]
+    weights = {str(i): LoadedWeights({"w": tensor}) for i, tensor in enumerate(whole)}
+    shares = [0.3, 0.9, -0.4]
+    shares[idle] = 0.0
+    sources = tuple(Source(name, "w") for name in weights)
+    step = Step("w", sources, tuple(shares), "linear", weights["0"].tensors["w"], "BF16")
+    x, y = (share * tensor.float() for share, tensor in zip(shares, whole, strict=True) if share)
+    assert torch.equal(merge_into_memory([step], weights)["w"], (x + y).bfloat16())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_merged_weights_too_large_for_their_type_are_named(dtype):
     tensors = {"w": torch.tensor([1.0, 2.0, -3e9]).to(dtype)}
@@ -141,12 +154,13 @@ def test_sources_are_rounded_first_and_the_result_to_its_own_type(pair):
     torch.testing.assert_close(merged[name], wanted)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_weight_that_is_not_finite_is_named(pair, bad):
-    path = pair[1] / "model.safetensors"
-    tensors = load_file(path)
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 2] = bad
-    save_file(tensors, path)
+def test_a_weight_that_is_not_finite_is_named(pair, bad, dtype):
+    tensors = [{n: t.to(dtype) for n, t in each.items()} for each in _tensors(pair)]
+    tensors[1]["model.layers.1.mlp.up_proj.weight"][3, 2] = bad
+    for folder, each in zip(pair, tensors, strict=True):
+        save_file(each, folder / "model.safetensors")
     with pytest.raises(
         ModelError, match=r"in model\.layers\.1\.mlp\.up_proj\.weight of .*/b, found"
     ):

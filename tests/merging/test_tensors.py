@@ -102,6 +102,14 @@ def test_a_shard_cut_off_while_it_is_read_is_told(tmp_path):
         weights.read("model.norm.weight", 0, 16)
 
 
+def test_no_more_is_read_than_a_tensor_holds(tmp_path):
+    weights = open_weights(open_parent("a", write_llama(tmp_path / "a")))
+    assert len(weights.read("model.layers.0.input_layernorm.weight", 0, 16)) == 16
+    for start, stop in ((0, 17), (16, 17)):
+        with pytest.raises(ModelError, match=r"wanted 17 numbers of model\.layers\.0.* it has 16"):
+            weights.read("model.layers.0.input_layernorm.weight", start, stop)
+
+
 def test_files_that_cannot_be_opened_are_told(tmp_path):
     parent = open_parent("a", write_llama(tmp_path / "a"))
     (tmp_path / "a" / "model.safetensors").unlink()
