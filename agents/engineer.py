@@ -207,7 +207,8 @@ def framed(team: Team, concept: str) -> frozenset[str]:
     """Return the sentences of a prompt that claim nothing: the palette's and the thing itself."""
     palette = team.palette
     views = (view for each in palette.views.values() for view in each)
-    return frozenset({*views, *palette.colours, palette.close, _sentence(thing_of(concept))})
+    names = _sentence(concept), _sentence(thing_of(concept))  # the first opens a composed prompt
+    return frozenset({*views, *palette.colours, palette.close, *names})
 
 
 def with_motif(

@@ -175,8 +175,8 @@ class Turn(Record):
     unsupported: tuple[str, ...] = ()
     """Numbers with units in the text that no given fact holds."""
     checks: tuple[Check, ...] = ()
-    """Its sentences in order, an engineer's only of the prompt; empty in older records, for
-    people and for critics."""
+    """Its sentences in order, an engineer's only of the prompt and without those of the frame,
+    which claim nothing; empty in older records, for people and for critics."""
     n_tokens: int = 0
     seconds: float = 0.0
     """Wall time of the turn; not part of what a seed repeats."""

@@ -12,7 +12,7 @@ import pytest
 from agents import Conversation, Knowledge, converse, load_team
 from agents.advice import Advice
 from agents.claims import sentences
-from agents.engineer import _opened, choose_family
+from agents.engineer import _opened, choose_family, framed
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
@@ -292,6 +292,11 @@ async def test_the_frames_own_sentences_are_not_checked_as_claims() -> None:
     assert FACT.visual in claimed
     assert palette.close in talk.prompts[0].prompt
     assert not {*palette.colours, palette.close} & set(claimed)
+
+
+def test_the_whole_concept_and_its_head_are_of_the_frame() -> None:
+    names = {"A knee implant for a runner.", "A knee implant."}
+    assert names <= framed(load_team(), "a knee implant for a runner")
 
 
 @dataclass
