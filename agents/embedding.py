@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orbweave.ending_thread import call_apart
 from orbweave.errors import ModelError
+from orbweave.thread_team import dismissing_team
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,11 +46,10 @@ class MiniLM:
         Raises:
             ModelError: the wheel or sentence-transformers is not installed.
         """
-        with self._lock:
+        with self._lock, dismissing_team():
             if self._model is None:
-                self._model = _load()  # not apart: Ctrl-C need not wait for it
-            vectors = call_apart(
-                self._model.encode,
+                self._model = _load()
+            vectors = self._model.encode(
                 list(texts),
                 batch_size=32,
                 normalize_embeddings=True,

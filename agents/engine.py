@@ -35,6 +35,7 @@ from merging.adapter import Adapter
 from orbweave.errors import EngineError, ModelError, shown
 from orbweave.processor import multiplies_bfloat16
 from orbweave.product_caches import cap_product_caches
+from orbweave.thread_team import dismissing_team
 from orbweave.weights import put_weights
 
 __all__ = ["TransformersEngine"]
@@ -80,9 +81,10 @@ class TransformersEngine:
                 an adapter or the weights do not fit it.
         """
         dtype = dtype or ("bfloat16" if multiplies_bfloat16() else "float32")
-        loaded = _Loaded(folder, model, dtype, turn or threading.Lock(), weights)
-        _log.info("%s runs in %s on the CPU", model, dtype)
-        self._begin(model, loaded, adapters)
+        with dismissing_team():
+            loaded = _Loaded(folder, model, dtype, turn or threading.Lock(), weights)
+            _log.info("%s runs in %s on the CPU", model, dtype)
+            self._begin(model, loaded, adapters)
 
     def _begin(self, model: str, loaded: _Loaded, adapters: Sequence[Adapter]) -> None:
         self._name, self._loaded = model, loaded

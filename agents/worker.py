@@ -18,6 +18,7 @@ import torch
 from agents.decoder import Decoder
 from agents.jobs import Scoring, Speech
 from orbweave.errors import EngineError, shown
+from orbweave.thread_team import dismissing_team
 
 __all__ = ["Worker"]
 
@@ -71,16 +72,17 @@ class Worker:
         while not self._closed:
             speeches = [speech for speech in speeches if not speech.ended]
             job = self._next_job(len(speeches))
-            if isinstance(job, Scoring):
-                with self._blaming([job]):
-                    job.succeed(self._decoder.score(job.prompt, job.options, job.adapter))
-            elif job is not None:
-                with self._blaming([job]):
-                    job.begin(self._decoder)
-                speeches.append(job)
-            elif speeches:
-                with self._blaming(speeches):
-                    self._step(speeches)
+            with dismissing_team():
+                if isinstance(job, Scoring):
+                    with self._blaming([job]):
+                        job.succeed(self._decoder.score(job.prompt, job.options, job.adapter))
+                elif job is not None:
+                    with self._blaming([job]):
+                        job.begin(self._decoder)
+                    speeches.append(job)
+                elif speeches:
+                    with self._blaming(speeches):
+                        self._step(speeches)
         del self._decoder
 
     def _next_job(self, n_speeches: int) -> Speech | Scoring | None:

@@ -25,6 +25,7 @@ from imagegen.start import SeedPicture, Start, start_of
 from orbweave.errors import UsageError, shown
 from orbweave.files import check_output, sha256_file, write_bytes, write_text
 from orbweave.records import Picture, RenderRequest
+from orbweave.thread_team import dismissing_team
 
 __all__ = ["LOOM", "OnPreview", "OnStep", "Renderer"]
 
@@ -105,7 +106,7 @@ class Renderer:
             check_output(save_seed_picture, force=force)
         check_sampler(request.scheduler)
         watch = Watch(on_step, on_preview, cancelled or (lambda: False))
-        with self._lock:
+        with self._lock, dismissing_team():
             stop_if(watch.cancelled)
             start = start_of(request, init_image, self._seed_picture)
             inside = _mask_of(mask, start, request)

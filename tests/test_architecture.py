@@ -81,6 +81,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "merging/tensors.py",
         "orbweave/embedded.py",
         "orbweave/processor.py",
+        "orbweave/thread_team.py",
         "orbweave/subnormals.py",
         "training/*.py",
     ),

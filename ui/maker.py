@@ -21,7 +21,6 @@ from agents.embedding import Embed
 from agents.events import Event
 from agents.generation import Engine
 from agents.roles import Team, load_team
-from orbweave.ending_thread import call_apart
 from orbweave.errors import Cancelled, EngineError
 from orbweave.records import Design, Picture, RenderRequest
 from ui.design import Order, Workshop, design, speakers
@@ -163,9 +162,7 @@ class Studio:
             Cancelled: `cancelled` said so, before or in its turn.
         """
         draw = self._renderer.render
-        drawing = self._thread.submit(
-            lambda: call_apart(draw, request, folder, cancelled=cancelled, **how)
-        )
+        drawing = self._thread.submit(draw, request, folder, cancelled=cancelled, **how)
         while True:
             try:
                 return drawing.result(timeout=ASK_S)
