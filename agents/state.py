@@ -340,14 +340,22 @@ def _broken(path: Path, data: object, err: ValueError) -> StateError:
 def _partial(content: bytes) -> object:
     """Return what stands before the fault of a broken JSON text."""
     try:
-        return from_json(content, allow_partial=True)
+        return _finished(from_json(content, allow_partial=True))
     except ValueError as err:
         # A fault in the middle is named by its line and column; before it stands a whole text.
         before = _before(content, str(err))
     try:
-        return from_json(before, allow_partial=True)
+        return _finished(from_json(before, allow_partial=True))
     except ValueError:
         return None
+
+
+def _finished(data: object) -> object:
+    """Return a broken object without what was being read last; in a list, its last item."""
+    if not isinstance(data, dict) or not data:
+        return data
+    name, value = data.popitem()
+    return {**data, name: value[:-1]} if isinstance(value, list) else data
 
 
 def _before(content: bytes, message: str) -> bytes:
