@@ -34,7 +34,7 @@ from agents.events import Spoke as SpokeEvent
 from agents.knowledge import Fact, Knowledge
 from agents.remark import quoted
 from agents.roles import Expert, Team
-from agents.seeing import is_too_small, thing_of
+from agents.seeing import is_too_small, name_of
 from agents.state import (
     AdviceStep,
     CritiqueStep,
@@ -215,7 +215,7 @@ class Session:
                 turn.voice, self.team, self._notes(), self._advice(), self._held(), seed
             )
         seeded = await self._seeded(draft.prompt, turn.voice)
-        drawn = (self._seen(seeded), self._advice(), thing_of(self.brief.concept))
+        drawn = (self._seen(seeded), self._advice(), name_of(self.brief.concept))
         if (named := engineer.with_motif(draft, *drawn)) != draft:
             draft = named
             turn.voice.remark(f"\n{draft.prompt}\n({draft.note})\n")

@@ -32,7 +32,7 @@ from agents.claims import (
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
-from agents.seeing import is_hollow, is_too_small, names_colour, says_thing, thing_of
+from agents.seeing import is_hollow, is_too_small, name_of, names_colour, says_thing, thing_of
 from agents.voice import Voice
 from orbweave.records import Scale
 
@@ -53,8 +53,6 @@ _LEAST_WORDS = 24
 """A shorter paragraph is written again; one shorter than `MIN_WORDS` is filled up."""
 _WINDOW_WORDS = 54
 """Up to here a prompt is composed of more than one look an expert."""
-_NAMED_WORDS = 20
-"""A longer concept is not said whole in a composed prompt."""
 _UNCHANGED = 0.9
 """Share of a revision's words, in order, above which it is the old prompt again."""
 _MIN_SHARED = 2
@@ -101,8 +99,8 @@ async def write(
     """
     form = team.prompt
     title = await _line(voice, form, fields, "Title:", 16, seed_for(seed, 0))
-    thing = thing_of(fields["concept"])
-    title = _clean_title(title) or thing
+    thing = name_of(fields["concept"])
+    title = _clean_title(title) or thing_of(fields["concept"])
     lead = f"Title: {title}\nPrompt:"
     prompt, faults = await _paragraph(voice, form, fields, lead, held, seed_for(seed, 1))
     notes: list[str] = []
@@ -179,7 +177,7 @@ async def revise(
             chosen = await _chosen(voice, team.revision, fields, colours, seed_for(seed, 3))
             prompt = options[colours.index(chosen)]
             notes.append("Recoloured it: solid and void were too near in brightness.")
-    thing = thing_of(fields["concept"])
+    thing = name_of(fields["concept"])
     prompt, opened = _opened(prompt or last.prompt, thing)
     notes += opened
     wanted = [sentence for sentence in sentences(changes) if sentence not in prompt]
@@ -207,7 +205,7 @@ def framed(team: Team, concept: str) -> frozenset[str]:
     """Return the sentences of a prompt that claim nothing: the palette's and the thing itself."""
     palette = team.palette
     views = (view for each in palette.views.values() for view in each)
-    names = _sentence(concept), _sentence(thing_of(concept))  # the first opens a composed prompt
+    names = _sentence(name_of(concept)), _sentence(thing_of(concept))
     return frozenset({*views, *palette.colours, palette.close, *names})
 
 
@@ -396,9 +394,7 @@ async def _composed(
     """
     view, colours = await _palette(voice, team, fields, seed)
     looks = dict.fromkeys(in_turns(advice))
-    thing = fields["concept"]
-    if looks and len(thing.split()) > _NAMED_WORDS:
-        thing = thing_of(thing) or thing
+    thing = name_of(fields["concept"])
     kept = [_sentence(thing), view]
     for look in looks:
         n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
@@ -406,7 +402,7 @@ async def _composed(
         if n_words <= (MAX_WORDS if is_first else _WINDOW_WORDS):
             kept.append(look)
     composed = " ".join([*kept, colours, team.palette.close])
-    composed, missing = completed(composed, advice, (), thing_of(thing))
+    composed, missing = completed(composed, advice, (), thing)
     return " ".join([composed, *missing])
 
 

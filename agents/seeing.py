@@ -13,10 +13,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from agents.claims import shared_words, stems
+from agents.claims import is_visible, sentences, share_held, shared_words, stems
 from orbweave.records import Scale
 
-__all__ = ["is_hollow", "is_too_small", "names_colour", "says_thing", "thing_of"]
+__all__ = ["is_hollow", "is_too_small", "name_of", "names_colour", "says_thing", "thing_of"]
 
 _ASKING = re.compile(r"^(?:design|create|make|imagine|invent|draw)\s+(?=(?:an?|the)\s)", re.I)
 _HEAD_END = re.compile(
@@ -30,8 +30,13 @@ _HEAD_END = re.compile(
 _LOOSE_END = re.compile(r"(?:\s(?:an?|and|its|of|or|the|their))+$", re.I)
 _HEAD_WORDS = 10
 """As many as a title may have."""
+_NAMED_WORDS = 20
+"""A longer concept is not said whole in a prompt."""
 _MIN_SHARED = 2
 """Words of content by which a prompt says a thing, if that has so many."""
+_MIN_SAID = 2 / 3
+"""Share of the words of content of all that is said of a thing: with less, readers of thirty
+prompts missed its setting."""
 
 _COLOUR = re.compile(
     r"\b(?:amber|beige|black|blue|bronze|brown|copper|cream|crimson|emerald|gold|golden|gr[ae]y"
@@ -76,24 +81,38 @@ def thing_of(concept: str) -> str:
     It ends before the first comma, "that", "with" or the like: "A gripper pad" of "A gripper pad
     for a robot that picks fruit".
     """
-    plain = _ASKING.sub("", " ".join(re.sub(r'["“”„«»*#`]', " ", concept).split()), count=1)
-    heads = (part.strip(" ,;:.!?'-–—()") for part in _HEAD_END.split(plain))
+    heads = (part.strip(" ,;:.!?'-–—()") for part in _HEAD_END.split(_plain(concept)))
     head = next((head for head in heads if re.search(r"\w", head)), "")
     return _LOOSE_END.sub("", " ".join(head.split()[:_HEAD_WORDS]))
 
 
-def says_thing(prompt: str, thing: str) -> bool:
-    """Whether a prompt says a thing: two words of its content, or all if it has fewer.
+def _plain(concept: str) -> str:
+    """Return a concept on one line, without quotes and without the order to design it."""
+    return _ASKING.sub("", " ".join(re.sub(r'["“”„«»*#`]', " ", concept).split()), count=1)
 
-    So many must be of what stands before its "of": honeycomb cells alone are no sandwich core
-    of honeycomb cells. A thing in other letters than ours is said if it stands there as it is.
+
+def name_of(concept: str) -> str:
+    """Return how a prompt names what is designed: by the concept, or by its head if that is long.
+
+    By its head too if it has several sentences, or a number that no picture shows.
+    """
+    plain = _plain(concept).rstrip(".!?,;: ")
+    is_short = len(plain.split()) <= _NAMED_WORDS and len(sentences(plain)) == 1
+    return plain if is_short and is_visible(plain) else thing_of(concept)
+
+
+def says_thing(prompt: str, thing: str) -> bool:
+    """Whether a prompt says a thing: two of its words of content and two thirds of them.
+
+    Two must be of its head before "of", or all if that has fewer: honeycomb cells alone are no
+    sandwich core of honeycomb cells. A thing in other letters than ours is said if it stands
+    there as it is.
     """
     if not stems(thing):
         return thing.lower() in prompt.lower()
-    return all(
-        shared_words(prompt, part) >= min(_MIN_SHARED, len(set(stems(part))))
-        for part in (thing.partition(" of ")[0], thing)
-    )
+    head = thing_of(thing).partition(" of ")[0]
+    says_head = shared_words(prompt, head) >= min(_MIN_SHARED, len(set(stems(head))))
+    return says_head and share_held(thing, [prompt]) >= _MIN_SAID
 
 
 def names_colour(text: str) -> bool:

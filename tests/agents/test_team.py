@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from agents.engine import TransformersEngine
 
 _PROMPT = (
-    "Close view of a pale membrane with thick radial threads from one corner, seen from above. "
-    "Thin spiral threads cross them at even gaps. Straight side veins leave each thick thread "
-    "and end on the margin of the blade. Dark green background, soft even light."
+    "Close view of a pale membrane like a spider web with thick radial threads from one corner. "
+    "Thin spiral threads cross them at even gaps. Straight side veins of a leaf leave each thick "
+    "thread and end on the margin of the blade. Dark green background, soft even light."
 )
 _REVISED = (
-    "Close view of a pale membrane with thin radial threads from one corner, seen from above. "
-    "Few spiral threads cross them at wide gaps. Every side vein tapers from the thread to the "
-    "margin of the blade and leaves most of it open. Dark green background, soft even light."
+    "Close view of a pale membrane like a spider web with thin radial threads from one corner. "
+    "Few spiral threads cross them at wide gaps. Every side vein of a leaf tapers from the thread "
+    "to the margin of the blade and leaves most of it open. Dark green background, soft even light."
 )
 _BRIEF = Brief(
     concept="A membrane that joins spider webs and leaf veins", domains=("spider-silk", "leaf")
@@ -245,10 +245,8 @@ async def test_the_prompt_knows_which_turn_its_phrases_came_from() -> None:
     talk = await _talk(FakeEngine(_obedient))
     origins = {origin.phrase: origin.turn for origin in talk.prompts[0].origins}
     assert origins["Thin spiral threads cross them at even gaps"] == 0
-    assert (
-        origins["Straight side veins leave each thick thread and end on the margin of the blade"]
-        == 1
-    )
+    veins = next(phrase for phrase in origins if phrase.startswith("Straight side veins"))
+    assert origins[veins] == 1
 
 
 async def test_a_bad_paragraph_is_written_again_and_only_the_good_one_kept() -> None:
