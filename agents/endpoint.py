@@ -95,8 +95,11 @@ class EndpointEngine:
         return sum(len(m.content) // 3 + 8 for m in messages)
 
     async def generate(self, request: Generation) -> Reply:
-        """Return the whole reply; see `stream`."""
-        async with aclosing(self.stream(request)) as pieces:
+        """Return the whole reply; raises as `stream`.
+
+        Nobody hears its pieces, so what is asked for again may say something else.
+        """
+        async with aclosing(self._told(request, is_heard=False)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Reply):
                     return piece
@@ -111,6 +114,14 @@ class EndpointEngine:
         Raises:
             EngineError: the server does not answer, not in time, or not with a reply.
         """
+        async with aclosing(self._told(request, is_heard=True)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _told(
+        self, request: Generation, *, is_heard: bool
+    ) -> AsyncGenerator[str | Reply, None]:
+        """Yield the reply as `stream` does; of one that is not heard no pieces but the last."""
         self._check_open()
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self._patience.total_s
@@ -126,7 +137,7 @@ class EndpointEngine:
                             yield piece._replace(seconds=time.perf_counter() - started)
                             return
                         said += piece
-                        if fresh := self._unheard(said, heard):
+                        if is_heard and (fresh := self._unheard(said, heard)):
                             heard = said
                             yield fresh
             except NoSystemRole:

@@ -36,9 +36,6 @@ FORMS = ("principle", "look", "prompt", "revision", "critique")
 """The forms of a team, by the names of their fields."""
 TEAMS = Path(__file__).with_name("teams")
 """The shipped teams."""
-_TRAINED_GROUNDING = 0.1
-"""Grounding of forms a model was trained on. Of 368 prompts that teachers wrote from notes 80 %
-hold more than this share of their concept and notes, of prompts beside other notes 5 % do."""
 
 
 class Example(Record):
@@ -60,8 +57,8 @@ class Form(Record):
     examples: tuple[Example, ...] = ()
     """Shown as earlier turns; a model trained on the form needs none."""
     grounding: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Share of a free reply's words that its fields or the examples must hold; the untuned
-    model of 135M writes about something else otherwise."""
+    """Share of a free reply's words that its fields or the examples must hold; a model of 135M
+    writes about something else otherwise."""
     tries: Annotated[int, Field(ge=1, le=5)] = 2
     """Attempts, each with its own seed, before the frame steps in."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 80
@@ -198,14 +195,10 @@ class Team(Record):
         return tuple(dict.fromkeys([*spoken, self.engineer_model, self.critic_model]))
 
     def without_examples(self) -> Team:
-        """Return the team as trained models are asked: no worked examples, words nearly free.
-
-        What they write of a design is new by intent; that it takes up what it was given is
-        checked all the same.
-        """
-        free = {"examples": (), "grounding": _TRAINED_GROUNDING}
+        """Return the team as trained models are asked: without worked examples."""
+        bare = {"examples": ()}
         return self.model_copy(
-            update={name: getattr(self, name).model_copy(update=free) for name in FORMS}
+            update={name: getattr(self, name).model_copy(update=bare) for name in FORMS}
         )
 
     def expert(self, domain: Domain) -> Expert:
