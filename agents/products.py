@@ -31,13 +31,16 @@ def prepare_products(model: nn.Module) -> None:
     afterwards it can no longer be trained or saved. An output layer that is tied to the embedding
     becomes a copy: one more embedding in memory.
     """
+    has_onednn, has_fbgemm = _has_onednn(), _has_fbgemm()
+    if not (has_onednn or has_fbgemm):
+        return
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is not nn.Linear:
                 continue
-            if child.weight.dtype == torch.bfloat16 and _has_onednn():
+            if has_onednn and child.weight.dtype == torch.bfloat16:
                 setattr(module, name, _Prepared(child))
-            elif _has_fbgemm() and _fits_half(child.weight):
+            elif has_fbgemm and _fits_half(child.weight):
                 setattr(module, name, _Halved(child))
     for parameter in model.parameters():
         if parameter.layout == torch.strided and not parameter.is_meta:

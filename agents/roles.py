@@ -58,7 +58,8 @@ class Form(Record):
     """Shown as earlier turns; a model trained on the form needs none."""
     grounding: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Share of a free reply's words that its fields or the examples must hold; a model of 135M
-    writes about something else otherwise."""
+    writes about something else otherwise. A better one may need less: of 368 prompts that teachers
+    wrote from notes 80 % hold more than 0.1, of prompts beside other notes 5 % do."""
     tries: Annotated[int, Field(ge=1, le=5)] = 2
     """Attempts, each with its own seed, before the frame steps in."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 80
