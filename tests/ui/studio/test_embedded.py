@@ -107,10 +107,10 @@ def test_a_concept_becomes_words_and_pictures_in_the_browser(studio, tmp_path):
         experts = page.locator(".ow-role-expert .ow-name b").all_inner_texts()
         assert {"spider silk expert", "leaf expert"} <= {name.lower() for name in experts}
         expect(page.locator(".ow-role-expert .ow-chip").first).to_be_visible()
-        page.locator(".ow-pictures img").scroll_into_view_if_needed()
+        page.locator(".ow-pictures img").first.scroll_into_view_if_needed()
         page.wait_for_function("document.querySelector('.ow-pictures img').naturalWidth === 256")
         change_a_turn(page)
-        source = page.locator(".ow-pictures img").get_attribute("src")
+        source = page.locator(".ow-pictures img").first.get_attribute("src")
         assert re.search(r"/picture/v0-seed-0-[0-9a-f]{8}\.png$", source)
         rate_search_and_take_home(page, tmp_path / "it.zip")
         browser.close()
