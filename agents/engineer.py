@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import NamedTuple, cast
@@ -171,7 +171,8 @@ async def revise(
     else:
         notes.append(f"Kept the last prompt: {_unusable(team.revision)} ({'; '.join(faults)}).")
     if not prompt and not suits(last.prompt):
-        recoloured = {_recoloured(last.prompt, team, to): to for to in team.palette.colours}
+        others = team.palette.colours[cast(Scale, fields["scale"])]
+        recoloured = {_recoloured(last.prompt, others, to): to for to in others}
         if options := [words for words in recoloured if suits(words)]:
             colours = [recoloured[words] for words in options]
             chosen = await _chosen(voice, team.revision, fields, colours, seed_for(seed, 3))
@@ -194,19 +195,15 @@ async def revise(
     return last._replace(prompt=" ".join([prompt, *missing, *wanted]), note=note)
 
 
-def _recoloured(prompt: str, team: Team, colours: str) -> str:
+def _recoloured(prompt: str, palette: Collection[str], colours: str) -> str:
     """Return a prompt whose sentences on colours of the palette say others."""
-    said = sentences(prompt)
-    kept = dict.fromkeys(colours if s in team.palette.colours else s for s in said)
-    return " ".join(kept)
+    return " ".join(dict.fromkeys(colours if s in palette else s for s in sentences(prompt)))
 
 
 def framed(team: Team, concept: str) -> frozenset[str]:
     """Return the sentences of a prompt that claim nothing: the palette's and the thing itself."""
-    palette = team.palette
-    views = (view for each in palette.views.values() for view in each)
-    names = _sentence(name_of(concept)), _sentence(thing_of(concept))
-    return frozenset({*views, *palette.colours, palette.close, *names})
+    names = {_sentence(name_of(concept)), _sentence(thing_of(concept))}
+    return team.palette.sentences | names
 
 
 def with_motif(
@@ -408,10 +405,10 @@ async def _composed(
 
 async def _palette(voice: Voice, team: Team, fields: Mapping[str, str], seed: int) -> list[str]:
     """Return a view and colours that suit the notes."""
-    views, colours = team.palette.views[cast(Scale, fields["scale"])], team.palette.colours
+    scale = cast(Scale, fields["scale"])
     return [
-        await _chosen(voice, team.prompt, fields, views, seed_for(seed, 0)),
-        await _chosen(voice, team.prompt, fields, colours, seed_for(seed, 1)),
+        await _chosen(voice, team.prompt, fields, options[scale], seed_for(seed, i))
+        for i, options in enumerate([team.palette.views, team.palette.colours])
     ]
 
 

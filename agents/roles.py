@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,16 +122,22 @@ class Palette(Record):
     """Sentences a prompt can be composed of, where a model cannot write one."""
 
     views: dict[Scale, tuple[str, ...]]
-    colours: Annotated[tuple[str, ...], Field(min_length=1)]
+    colours: dict[Scale, tuple[str, ...]]
     close: str
     """Last sentence."""
 
     @model_validator(mode="after")
-    def _every_scale_has_views(self) -> Palette:
-        missing = [scale for scale in SCALES if not self.views.get(scale)]
-        if missing:
-            raise ValueError(f"no view for the scales {missing}")
+    def _every_scale_has_both(self) -> Palette:
+        for name, given in {"view": self.views, "colours": self.colours}.items():
+            if missing := [scale for scale in SCALES if not given.get(scale)]:
+                raise ValueError(f"no {name} for the scales {missing}")
         return self
+
+    @property
+    def sentences(self) -> frozenset[str]:
+        """Every sentence, of all scales."""
+        by_scale = [*self.views.values(), *self.colours.values()]
+        return frozenset({*chain.from_iterable(by_scale), self.close})
 
 
 class StopRule(Record):

@@ -18,11 +18,13 @@ from agents.generation import Generation, Message
 from agents.knowledge import Fact
 from agents.roles import StopRule
 from orbweave.records import (
+    SCALES,
     Brief,
     ImagePrompt,
     Measurement,
     Motif,
     Picture,
+    Scale,
     Structure,
     Targets,
 )
@@ -155,14 +157,25 @@ class _Obedient:
         return f"{request.prefix} Let the radial threads taper toward the margin of the membrane."
 
 
+class _Hopeless(_Obedient):
+    """Never writes a prompt."""
+
+    def __call__(self, request: Generation) -> str:
+        if request.prefix.endswith("Prompt:"):
+            return f"{request.prefix} lines lines lines"
+        return super().__call__(request)
+
+
 async def _talk(
     loom: _Loom,
     rounds: int = 3,
     wanted: Targets | None = None,
     model: Callable[[Generation], str] | None = None,
+    scale: Scale = "microstructure",
 ) -> Conversation:
     brief = Brief(
         concept="A membrane of radial and spiral threads",
+        scale=scale,
         domains=("spider-silk",),
         targets=wanted or Targets(),
         seed=4,
@@ -280,18 +293,21 @@ def test_a_thing_nobody_can_name_or_see_opens_nothing() -> None:
 
 
 async def test_the_frames_own_sentences_are_not_checked_as_claims() -> None:
-    class Hopeless(_Obedient):
-        def __call__(self, request: Generation) -> str:
-            if request.prefix.endswith("Prompt:"):
-                return f"{request.prefix} lines lines lines"
-            return super().__call__(request)
-
-    talk = await _talk(_Loom(), rounds=1, model=Hopeless())
+    talk = await _talk(_Loom(), rounds=1, model=_Hopeless())
     palette = load_team().palette
     claimed = [check.sentence for check in talk.turns[1].checks]
     assert FACT.visual in claimed
     assert palette.close in talk.prompts[0].prompt
-    assert not {*palette.colours, palette.close} & set(claimed)
+    assert not palette.sentences & set(claimed)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+async def test_a_composed_prompt_is_seen_and_coloured_as_its_scale_is(scale: Scale) -> None:
+    talk = await _talk(_Loom(), rounds=1, model=_Hopeless(), scale=scale)
+    palette = load_team().palette
+    said = {*sentences(talk.prompts[0].prompt)}
+    assert len(said & {*palette.views[scale]}) == 1
+    assert len(said & {*palette.colours[scale]}) == 1
 
 
 def test_the_whole_concept_and_its_head_are_of_the_frame() -> None:
@@ -391,17 +407,13 @@ async def test_a_faint_picture_is_drawn_anew_in_other_colours() -> None:
 
 
 async def test_where_the_model_finds_no_other_colours_the_palette_has_some() -> None:
-    class Hopeless(_Obedient):
-        def __call__(self, request: Generation) -> str:
-            if request.prefix.endswith("Prompt:"):
-                return f"{request.prefix} lines lines lines"
-            return super().__call__(request)
-
     loom = _Dyed(contrast=0.1, too_solid=(0.2, 0.0))
-    talk = await _talk(loom, rounds=2, model=Hopeless())
+    talk = await _talk(loom, rounds=2, model=_Hopeless())
     first, second = _looks(loom)
     assert first != second
     assert "Recoloured it: solid and void were too near in brightness." in talk.turns[3].text
-    colours = [c for c in load_team().palette.colours if c in talk.prompts[1].prompt]
+    colours = [
+        c for c in load_team().palette.colours["microstructure"] if c in talk.prompts[1].prompt
+    ]
     assert len(colours) == 1
     assert colours[0] not in talk.prompts[0].prompt

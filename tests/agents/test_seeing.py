@@ -13,7 +13,7 @@ from agents.seeing import (
     says_thing,
     thing_of,
 )
-from orbweave.records import Scale
+from orbweave.records import SCALES, Scale
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,9 @@ def test_a_size_below_what_the_scale_shows_is_too_small(
     assert is_too_small(sentence, scale) is expected
 
 
-def test_every_colour_of_the_palette_is_one_that_is_known() -> None:
-    assert all(names_colour(colours) for colours in load_team().palette.colours)
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_colour_of_the_palette_is_one_that_is_known(scale: Scale) -> None:
+    assert all(names_colour(colours) for colours in load_team().palette.colours[scale])
 
 
 def test_light_and_shade_are_no_colours() -> None:
