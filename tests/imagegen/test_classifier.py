@@ -19,6 +19,7 @@ from imagegen.classifier_training import (
     train,
 )
 from imagegen.distortion import distorted
+from imagegen.motifs import FAMILIES as MOTIFS
 from imagegen.motifs import random_motif
 from imagegen.scene import lit_picture
 from orbweave.errors import ModelError
@@ -72,6 +73,22 @@ def test_a_short_training_tells_three_motifs_and_two_looks_apart(run: Path) -> N
     ]
     assert np.mean([m == s.motifs[0].family for m, s in zip(motif, structures, strict=True)]) > 0.8
     assert np.mean([a == s.look for a, s in zip(look, structures, strict=True)]) > 0.9
+
+
+@pytest.mark.slow
+def test_the_shipped_classifier_names_what_new_drawings_show() -> None:
+    rng = np.random.default_rng([48, 2**31])  # no training has drawn these
+    structures = [
+        Structure(motifs=(random_motif(name, rng),), look="golden on black", seed=i)
+        for i, name in enumerate(sorted(MOTIFS))
+    ]
+    classifier = load_classifier()
+    found = classifier([lit_picture(s, classifier.config.side_px, 256.0) for s in structures])
+    motif = [max(v.families, key=v.families.__getitem__) for v in found]
+    right = [m == s.motifs[0].family for m, s in zip(motif, structures, strict=True)]
+    assert sum(right) >= 24
+    assert sum(v.materials["golden"] > 0.5 for v in found) >= 20
+    assert sum(v.grounds["black"] > 0.5 for v in found) >= 20
 
 
 @pytest.mark.slow
