@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -21,6 +21,7 @@ _PATHS: dict[Path, str] = {
     "average": "weighted average",
     "mean": "spherical mean",
     "copied": "copied from one parent",
+    "mergekit": "by mergekit",
 }
 
 
@@ -37,7 +38,11 @@ class Ancestor(NamedTuple):
 
 
 def model_card(
-    title: str, recipe: Recipe, ancestors: Sequence[Ancestor], geometry: Geometry | None
+    title: str,
+    recipe: Recipe,
+    ancestors: Sequence[Ancestor],
+    geometry: Geometry | str,
+    taken: Mapping[tuple[str, ...], Sequence[str]] | None = None,
 ) -> str:
     """Return README.md of a merged model.
 
@@ -45,7 +50,8 @@ def model_card(
         title: Name of the model.
         recipe: What was done.
         ancestors: Every model that went in.
-        geometry: What the merge found in passing; None where mergekit did the work.
+        geometry: How the parents lie to each other, or why that makes no sense here.
+        taken: Of a partial merge: parents -> the tensors that come from just these.
 
     Source: https://huggingface.co/docs/hub/model-cards#specifying-a-base-model
     """
@@ -68,7 +74,8 @@ def model_card(
         "|---|---|",
         *(f"| `{a.name}` | `{a.digest}` |" for a in ancestors),
         "",
-        *(_tables(geometry) if geometry else ()),
+        *(_taken(taken) if taken else ()),
+        *([f"No geometry: {geometry}.", ""] if isinstance(geometry, str) else _tables(geometry)),
         "The recipe, in mergekit's format:",
         "",
         "```yaml",
@@ -77,6 +84,19 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _taken(groups: Mapping[tuple[str, ...], Sequence[str]]) -> list[str]:
+    """Return what came from whom; tensors of a single parent are all named."""
+    rows = []
+    for names, tensors in groups.items():
+        whose = " and ".join(f"`{name}`" for name in names)
+        told = ", ".join(f"`{tensor}`" for tensor in tensors)
+        if len(names) > 1:
+            rows.append(f"| {whose} | {len(tensors)} | all of one name and one shape in them |")
+        else:
+            rows.append(f"| {whose} alone | {len(tensors)} | {told} |")
+    return ["A partial merge:", "", "| taken from | tensors | which |", "|---|---|---|", *rows, ""]
 
 
 def _tables(geometry: Geometry) -> list[str]:
@@ -88,4 +108,14 @@ def _tables(geometry: Geometry) -> list[str]:
     ways += [f"| {_PATHS[path]} | {100 * share:.1f} % |" for path, share in shares]
     if known:
         known = ["", "| weights | median angle between the parents |", "|---|---|", *known]
+    if geometry.total.task_cosine is not None:
+        known += ["", _learnt(geometry)]
     return [*ways, *known, "", "`geometry.json` has the angles and norms of every tensor.", ""]
+
+
+def _learnt(geometry: Geometry) -> str:
+    children = " and ".join(f"`{name}`" for name in geometry.parents)
+    return (
+        f"Cosine of what {children} learnt beyond `{geometry.base}`: "
+        f"{geometry.total.task_cosine:+.3f}."
+    )

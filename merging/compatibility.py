@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from filecmp import cmp
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from merging.parent import DEPTH_KEYS, Parent
-from merging.plan import plan, renumbered, tensors_of
-from merging.recipe import FORMS, Recipe, numbers_in
+from merging.findings import Finding, fault, mismatch, note, some
+from merging.parent import DEPTH_KEYS, Parent, layer_of
+from merging.plan import Step, plan, renumbered, taken_from, tensors_of
+from merging.recipe import Input, Recipe
+from merging.recipe_findings import recipe_findings
 from orbweave.errors import ModelError, UsageError, shown
 
-__all__ = ["Finding", "check", "needs_mergekit", "tokenizer_parent"]
+__all__ = [
+    "Finding",
+    "by_token",
+    "check",
+    "config_findings",
+    "have_one_vocabulary",
+    "needs_mergekit",
+    "tokenizer_parent",
+]
 
 _READABLE = {"BF16", "F16", "F32", "F64", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 _CHANGES_MEANING = ("num_attention_heads", "num_key_value_heads", "head_dim", "hidden_act")
@@ -37,22 +47,14 @@ _BY_TOKEN = re.compile(
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-class Finding(NamedTuple):
-    """One thing a person should know before merging."""
-
-    level: Literal["fault", "mismatch", "note"]
-    """A fault stops the merge; a mismatch too, unless a partial merge is asked for."""
-    text: str
-    """What is wrong and what to do."""
-
-
 def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = False) -> list[Finding]:
     """Return everything that stands against a merge, faults first.
 
     Args:
         recipe: What is wanted.
         parents: By the names in the recipe.
-        partial: Tensors that do not fit are taken from the base; mismatches become notes.
+        partial: What has the same name and shape everywhere is merged, the rest taken from the
+            base: mismatches become notes, and one more tells what was taken from whom.
 
     Raises:
         ModelError: a tokenizer's file is damaged.
@@ -61,21 +63,23 @@ def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = Fals
     if recipe.is_ours:  # a model that only lends its tokenizer may be of any shape
         names = [part.model for part in recipe.inputs]
     lead, *others = [parents[name] for name in dict.fromkeys(names)]
-    joins = recipe.is_ours and needs_mergekit(recipe, parents)
+    by_mergekit = needs_mergekit(recipe, parents)
     findings = list(
         chain(
-            _recipe_findings(recipe, parents) if recipe.is_ours else (),
+            recipe_findings(recipe, parents, partial=partial and not by_mergekit),
             *(_own_findings(parent) for parent in (lead, *others)),
-            *(_pair_findings(lead, other, recipe, joins) for other in others),
+            *(_pair_findings(lead, other, recipe, partial) for other in others),
+            _run_findings(recipe, parents, by_mergekit, partial=partial and not by_mergekit),
         )
     )
     if recipe.is_ours and all(finding.level != "fault" for finding in findings):
         try:
-            plan(recipe, parents, partial=True)
+            steps = plan(recipe, parents, partial=True)
         except UsageError as err:
-            findings.append(_fault(str(err)))
-    if partial:
-        findings = [f._replace(level="note") if f.level == "mismatch" else f for f in findings]
+            findings.append(fault(str(err)))
+        else:
+            if partial and not by_mergekit:
+                findings += _taken(steps, (lead, *others))
     order = ("fault", "mismatch", "note")
     return sorted(dict.fromkeys(findings), key=lambda finding: order.index(finding.level))
 
@@ -86,8 +90,18 @@ def needs_mergekit(recipe: Recipe, parents: Mapping[str, Parent]) -> bool:
         return True
     if recipe.tokenizer_source is None:
         return False
-    lead, *others = parents.values()
-    return any(_vocabulary(lead) != _vocabulary(other) for other in others)
+    return not have_one_vocabulary(list(parents.values()))
+
+
+def have_one_vocabulary(parents: Sequence[Parent]) -> bool:
+    """Return whether one row stands for the same token in all of these models."""
+    lead, *others = parents
+    return all(_same_tokenizer(lead, o) or _vocabulary(lead) == _vocabulary(o) for o in others)
+
+
+def by_token(tensor: str) -> bool:
+    """Return whether a weight has one row per token."""
+    return _BY_TOKEN.search(tensor) is not None
 
 
 def tokenizer_parent(recipe: Recipe, parents: Mapping[str, Parent]) -> Parent:
@@ -98,71 +112,6 @@ def tokenizer_parent(recipe: Recipe, parents: Mapping[str, Parent]) -> Parent:
     return parents[source]
 
 
-# ---------------------------------------------------------------- the recipe
-
-
-def _recipe_findings(recipe: Recipe, parents: Mapping[str, Parent]) -> Iterator[Finding]:
-    """Find what the recipe asks for and cannot have."""
-    method, names = recipe.merge_method, [part.model for part in recipe.inputs]
-    wanted = {"slerp": 2, "passthrough": 1}.get(method)
-    if wanted is not None and len(names) != wanted:
-        yield _fault(
-            f"{method} takes {wanted} models, the recipe names {len(names)}; name {wanted}"
-        )
-    if method == "slerp" and recipe.base is None:
-        yield _fault("slerp needs base_model, the model at t = 0; name one of the two")
-    if recipe.base is not None and recipe.base not in names:
-        yield _fault(f"base_model {recipe.base} is not among the models; add it")
-    if len(set(names)) < len(names):
-        yield _fault(f"a model is named twice: {', '.join(names)}; name different ones")
-    depths = []
-    for part in recipe.inputs:
-        n_layers = parents[part.model].n_layers
-        first, last = part.layer_range or (0, n_layers)
-        depths.append(last - first)
-        if not 0 <= first < last <= n_layers:
-            yield _fault(
-                f"layer_range [{first}, {last}] does not fit {part.model}, which has {n_layers} "
-                "layers; the second number is the one after the last layer"
-            )
-    if len(set(depths)) > 1:
-        lengths = " and ".join(map(str, depths))
-        yield _fault(f"the models bring {lengths} layers; choose layer_range alike")
-    for parameter in ("t", "weight"):
-        for setting in recipe.settings(parameter):
-            yield from _setting_findings(parameter, setting, recipe, min(depths))
-    for form in recipe.settings("form"):
-        if form not in FORMS:
-            yield _fault(
-                f"form must be one of {', '.join(FORMS)}, got {shown(form)}; or leave it out"
-            )
-    if recipe.unused():
-        unused = ", ".join(recipe.unused())
-        yield _note(f"{unused} is not used by {method}, neither here nor in mergekit")
-
-
-def _setting_findings(
-    parameter: str, setting: Any, recipe: Recipe, n_layers: int
-) -> Iterator[Finding]:
-    try:
-        gradients = list(numbers_in(setting))
-    except UsageError as err:
-        yield _fault(str(err))
-        return
-    for values in gradients:
-        if len(values) > max(n_layers, 1):
-            yield _fault(
-                f"{parameter} has {len(values)} values for {n_layers} layers, so some would never "
-                "be used; give at most one per layer"
-            )
-        if not all(map(math.isfinite, values)):
-            yield _fault(f"{parameter} must be finite, got {values}; write plain numbers")
-        elif parameter == "t" and not all(0 <= t <= 1 for t in values):
-            yield _fault(f"t must be between 0 and 1, got {values}; 0 is the base, 1 the other")
-        elif recipe.merge_method == "karcher" and min(values, default=0) < 0:
-            yield _fault(f"karcher takes no negative weights, got {values}; give 0 or more")
-
-
 # ---------------------------------------------------------------- one model
 
 
@@ -171,50 +120,51 @@ def _own_findings(parent: Parent) -> Iterator[Finding]:
     unreadable = {info.dtype for info in parent.tensors.values()} - _READABLE
     if unreadable or parent.config.get("quantization_config"):
         kinds = ", ".join(sorted(unreadable)) or "its own scheme"
-        yield _fault(
+        yield fault(
             f"{parent.name} is quantised ({kinds}), which cannot be averaged; "
             "give the model in bfloat16 or float32"
         )
     depths = (parent.config.get(key) for key in DEPTH_KEYS)
     promised = max((depth for depth in depths if isinstance(depth, int)), default=0)
     if 0 < parent.n_layers < promised:
-        yield _fault(
+        yield fault(
             f"config.json of {parent.name} promises {promised} layers, its weights hold "
             f"{parent.n_layers}; fetch the model again, or mend its config.json"
         )
     if parent.tokenizer_folder is None:
-        yield _note(f"{parent.name} has no tokenizer files to compare or copy")
+        yield note(f"{parent.name} has no tokenizer files to compare or copy")
 
 
 # ---------------------------------------------------------------- two models
 
 
-def _pair_findings(lead: Parent, other: Parent, recipe: Recipe, joins: bool) -> Iterator[Finding]:
-    """Find where `other` does not fit `lead`; `joins` tells that vocabularies are to be joined."""
+def _pair_findings(lead: Parent, other: Parent, recipe: Recipe, partial: bool) -> Iterator[Finding]:
+    """Find where `other` does not fit `lead`, its tensors apart."""
     if _place(lead) == _place(other):
-        yield _fault(
+        yield fault(
             f"{lead.name} and {other.name} are the same weights, so a merge would change nothing; "
             "name different models"
         )
         return
-    yield from _config_findings(lead, other)
-    if recipe.is_ours:
-        yield from _tensor_findings(lead, other, recipe, joins)
+    yield from config_findings(lead, other, partial=partial)
     yield from _tokenizer_findings(lead, other, recipe)
     ours, theirs = _dtypes(lead), _dtypes(other)
     if ours != theirs:
-        yield _note(
+        yield note(
             f"{lead.name} is stored as {ours}, {other.name} as {theirs}; the result takes "
             f"{recipe.out_dtype or recipe.dtype or f'that of {lead.name}'}"
         )
 
 
-def _config_findings(lead: Parent, other: Parent) -> Iterator[Finding]:
+def config_findings(lead: Parent, other: Parent, *, partial: bool = False) -> Iterator[Finding]:
+    """Find where two models do different work with tensors of one name."""
     ours, theirs = _architecture(lead), _architecture(other)
     if ours != theirs:
-        yield _mismatch(
+        yield mismatch(
             f"{lead.name} is a {ours}, {other.name} a {theirs}: tensors of one name do different "
-            "work in them; merge models of one architecture, or ask for a partial merge"
+            "work in them",
+            "merge models of one architecture, or ask for a partial merge",
+            partial=partial,
         )
     for key in (*_CHANGES_MEANING, *_TAKEN_FROM_BASE):
         x, y = lead.config.get(key), other.config.get(key)
@@ -222,32 +172,104 @@ def _config_findings(lead: Parent, other: Parent) -> Iterator[Finding]:
             continue
         differ = f"{key} is {shown(x)} in {lead.name} and {shown(y)} in {other.name}"
         if key in _CHANGES_MEANING:
-            yield _mismatch(f"{differ}: equal weights do different work; merge models of one shape")
+            why = f"{differ}: equal weights do different work"
+            yield mismatch(why, "merge models of one shape", partial=partial)
         else:
-            yield _note(f"{differ}; the result takes that of {lead.name}")
+            yield note(f"{differ}; the result takes that of {lead.name}")
 
 
-def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe, joins: bool) -> Iterator[Finding]:
-    parts = {part.model: part for part in recipe.inputs}
-    # Layers outside a range need not be there, and those inside may have other numbers.
-    ours, theirs = (tensors_of(parts[parent.name], parent) for parent in (lead, other))
+def _run_findings(
+    recipe: Recipe, parents: Mapping[str, Parent], by_mergekit: bool, *, partial: bool
+) -> Iterator[Finding]:
+    """Find where the tensors of what is merged, or stacked, do not fit each other."""
+    chosen = bool(recipe.tokenizer_source or recipe.tokenizer)
+    fitting = _Fitting(by_mergekit and chosen, chosen, partial)
+    runs = [recipe.inputs] if recipe.is_ours else [run.sources for run in recipe.runs]
+    whole = parents[recipe.model_names()[0]]
+    for i, run in enumerate(runs):
+        first, *others = sorted(run, key=lambda part: part.model != whole.name)
+        is_end = i in {0, len(runs) - 1}
+        lead, ours = parents[first.model], _brought(first, parents, is_end)
+        if lead is not whole and not recipe.is_ours:
+            yield from _tensor_findings(whole, _alike(ours, whole), lead, ours, fitting)
+        for part in others:
+            other, theirs = parents[part.model], _brought(part, parents, is_end)
+            yield from _tensor_findings(lead, ours, other, theirs, fitting)
+
+
+class _Fitting(NamedTuple):
+    """What of two models' tensors may differ."""
+
+    joins: bool
+    """Vocabularies are to be joined: rows of tokens may."""
+    chosen: bool
+    """The recipe says whose tokenizer to take."""
+    partial: bool
+    """What does not fit is left out."""
+
+
+def _brought(part: Input, parents: Mapping[str, Parent], is_end: bool) -> dict[str, str]:
+    """Return what a model brings to a run: name in the merged run -> name in its own files.
+
+    Layers outside a range need not be there, and those inside may have other numbers. What lies
+    outside the layers comes with the first and the last run.
+    """
+    brought = tensors_of(part, parents[part.model])
+    return {name: t for name, t in brought.items() if is_end or layer_of(name) is not None}
+
+
+def _alike(brought: Mapping[str, str], whole: Parent) -> dict[str, str]:
+    """Return the tensors of `whole` that others are to take the place of, by the same names.
+
+    Its configuration will stand for the stack, so every layer has to be like one of its own.
+    """
+    by_layer: dict[int | None, list[str]] = {}
+    for tensor in whole.tensors:
+        by_layer.setdefault(layer_of(tensor), []).append(tensor)
+    layers = {layer_of(name): layer_of(tensor) for name, tensor in brought.items()}
+    found: dict[str, str] = {}
+    for place, layer in layers.items():
+        own = layer if layer is None else min(layer, whole.n_layers - 1)
+        offset = 0 if place is None or own is None else place - own
+        found |= {renumbered(tensor, offset): tensor for tensor in by_layer.get(own, ())}
+    return found
+
+
+def _tensor_findings(
+    lead: Parent,
+    ours: Mapping[str, str],
+    other: Parent,
+    theirs: Mapping[str, str],
+    fitting: _Fitting,
+) -> Iterator[Finding]:
+    """Find tensors that only one model has, or that are of unlike shape.
+
+    Args:
+        lead: Whose shapes are wanted.
+        ours: Name in the merged model -> name in its files.
+        other: Whose shapes are looked at.
+        theirs: The same of it.
+        fitting: What of it may differ.
+    """
     for holder, held, lacker, had in ((lead, ours, other, theirs), (other, theirs, lead, ours)):
-        first = (parts[lacker.name].layer_range or (0, 0))[0]
-        lost = {renumbered(name, first) for name in held.keys() - had.keys()}
+        lost = {renumbered(name, _offset(had)) for name in held.keys() - had.keys()}
         if lost == {"lm_head.weight"} and lacker.config.get("tie_word_embeddings"):
-            yield _mismatch(
+            yield mismatch(
                 f"{holder.name} has an output head of its own, {lacker.name} ties it to the "
-                "embedding; save both alike"
+                "embedding",
+                "save both alike",
+                partial=fitting.partial,
             )
         elif lost:
-            yield _mismatch(
-                f"{lacker.name} lacks {_some(lost)}, which {holder.name} has; "
-                "merge models of one shape"
+            yield mismatch(
+                f"{lacker.name} lacks {some(lost)}, which {holder.name} has",
+                "merge models of one shape",
+                partial=fitting.partial,
             )
     unlike: dict[str, str] = {}
     for name in ours.keys() & theirs.keys():
         x, y = lead.tensors[ours[name]].shape, other.tensors[theirs[name]].shape
-        if joins and _BY_TOKEN.search(name):
+        if fitting.joins and by_token(name):
             x, y = x[1:], y[1:]
         if x != y:
             unlike[ours[name]] = theirs[name]
@@ -255,12 +277,41 @@ def _tensor_findings(lead: Parent, other: Parent, recipe: Recipe, joins: bool) -
         mine, its = min(unlike.items())
         where = other.name if its == mine else f"{its} of {other.name}"
         mend = "merge models of one size"
-        if not recipe.tokenizer_source:
+        if not fitting.chosen and any(by_token(name) for name in unlike):
             mend += ", or set tokenizer_source if only the vocabularies differ"
-        yield _mismatch(
-            f"{_some(unlike)} has the shape {lead.tensors[mine].shape} in {lead.name} and "
-            f"{other.tensors[its].shape} in {where}; {mend}"
+        yield mismatch(
+            f"{some(unlike)} has the shape {lead.tensors[mine].shape} in {lead.name} and "
+            f"{other.tensors[its].shape} in {where}",
+            mend,
+            partial=fitting.partial,
         )
+
+
+def _offset(brought: Mapping[str, str]) -> int:
+    """Return how many layers further on a model's tensors lie in its own files."""
+    for name, tensor in brought.items():
+        place, own = layer_of(name), layer_of(tensor)
+        if place is not None and own is not None:
+            return own - place
+    return 0
+
+
+def _taken(steps: Sequence[Step], parents: Sequence[Parent]) -> Iterator[Finding]:
+    """Tell what a partial merge takes from whom, unless everything is merged."""
+    groups = taken_from(steps)
+    used = {source for step in steps for source in step.sources}
+    for names, tensors in groups.items():
+        if len(names) > 1:
+            yield note(
+                f"merged from {' and '.join(names)}: the {len(tensors)} tensors that have one name "
+                "and one shape in them"
+            )
+        else:
+            yield note(f"copied from {names[0]} as they are: {some(tensors)}")
+    for parent in parents:
+        left = [name for name in parent.tensors if (parent.name, name) not in used]
+        if left:
+            yield note(f"left out of {parent.name}: {some(left)}")
 
 
 def _tokenizer_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator[Finding]:
@@ -270,20 +321,20 @@ def _tokenizer_findings(lead: Parent, other: Parent, recipe: Recipe) -> Iterator
         return
     if ours != theirs:
         n_unlike = len(ours.items() ^ theirs.items())
-        yield _fault(
+        yield fault(
             f"the vocabularies of {lead.name} and {other.name} differ in {n_unlike} entries, so "
             "one row stands for different tokens; set tokenizer_source to base, union or a model"
         )
         return
     if _chat_template(lead) != _chat_template(other):
-        yield _note(
+        yield note(
             f"the chat templates differ; the result takes that of {lead.name}, "
             "tokenizer_source chooses another"
         )
     mine, its = _special_tokens(lead), _special_tokens(other)
     for key in _SPECIAL_TOKENS:
         if mine.get(key) != its.get(key):
-            yield _note(
+            yield note(
                 f"{key} is {shown(mine.get(key))} in the tokenizer of {lead.name} and "
                 f"{shown(its.get(key))} in that of {other.name}; the result takes the first, "
                 "tokenizer_source chooses another"
@@ -306,11 +357,6 @@ def _dtypes(parent: Parent) -> str:
     return ", ".join(sorted({info.dtype for info in parent.tensors.values()}))
 
 
-def _some(names: Collection[str]) -> str:
-    first, *rest = sorted(names)
-    return f"{first} (and {len(rest)} more)" if rest else first
-
-
 def _same_tokenizer(lead: Parent, other: Parent) -> bool:
     """Return whether two models have one tokenizer.json, byte by byte: it is read once then."""
     ours, theirs = lead.tokenizer_folder, other.tokenizer_folder
@@ -330,7 +376,15 @@ def _vocabulary(parent: Parent) -> dict[str, int] | None:
         return None
     if not (folder / "tokenizer.json").is_file():
         return {hashlib.sha256((folder / "tokenizer.model").read_bytes()).hexdigest(): 0}
-    content = _json(folder / "tokenizer.json")
+    path = folder / "tokenizer.json"
+    stat = path.stat()
+    return _words(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _words(path: Path, _size: int, _mtime_ns: int) -> dict[str, int]:
+    """Return token -> row; read once, for a study asks for each of many pairs."""
+    content = _json(path)
     try:
         words = content["model"]["vocab"]
         if isinstance(words, list):  # unigram: [word, log probability] in order of rows
@@ -338,7 +392,7 @@ def _vocabulary(parent: Parent) -> dict[str, int] | None:
         added = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
         return {**words, **added}
     except (ValueError, KeyError, TypeError) as err:
-        raise _damaged(folder / "tokenizer.json", err) from err
+        raise _damaged(path, err) from err
 
 
 def _chat_template(parent: Parent) -> object:
@@ -381,15 +435,3 @@ def _damaged(path: Path, found: object) -> ModelError:
     return ModelError(
         f"wanted a tokenizer's file in {path}, found {shown(found)}; fetch or build the model again"
     )
-
-
-def _fault(text: str) -> Finding:
-    return Finding("fault", text)
-
-
-def _mismatch(text: str) -> Finding:
-    return Finding("mismatch", text)
-
-
-def _note(text: str) -> Finding:
-    return Finding("note", text)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from merging.card import Ancestor, model_card
 from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
+from merging.leftovers import claimed, remove_dead
 from merging.numbers import FLOATS, TORCH_NAMES
 from merging.parent import DEPTH_KEYS, Parent
-from merging.plan import Step, plan
+from merging.plan import Step, plan, taken_from
 from merging.recipe import Recipe
 from orbweave.errors import OutputError, UsageError
 from orbweave.files import build_folder, check_output, write_text
@@ -28,6 +29,7 @@ __all__ = ["GEOMETRY_FILE", "RECIPE_FILE", "refuse_faults", "write_merge"]
 T = TypeVar("T")
 RECIPE_FILE = "mergekit_config.yml"
 GEOMETRY_FILE = "geometry.json"
+_GENERATION = "generation_config.json"
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja"),
@@ -49,8 +51,8 @@ def write_merge(
 ) -> list[Finding]:
     """Merge models into a new folder.
 
-    The angles of the parents, found in passing, are put beside the weights; not where mergekit
-    does the work.
+    The angles of the parents are put beside the weights. What a killed merge left beside the
+    target is removed.
 
     Args:
         recipe: What to do.
@@ -79,13 +81,15 @@ def write_merge(
     _keep_out_of_parents(target, parents)
     findings = check(recipe, parents, partial=partial)
     refuse_faults(findings)
-    with build_folder(target, force=force) as building:
+    for leftover in remove_dead(target):
+        on_progress(f"left alone: {leftover}, perhaps of a merge that was killed; remove it if so")
+    with build_folder(target, force=force) as building, claimed(building):
         named = _in_background(ancestors)
+        taken: dict[tuple[str, ...], list[str]] = {}
         if needs_mergekit(recipe, parents):
-            from merging.mergekit_adapter import run
+            from merging.mergekit_merge import merge_by_mergekit
 
-            geometry = None
-            run(
+            geometry = merge_by_mergekit(
                 recipe,
                 folders(),
                 building,
@@ -93,12 +97,19 @@ def write_merge(
                 on_progress=on_progress,
                 is_cancelled=is_cancelled,
             )
+            if not (building / _GENERATION).exists():
+                _copy((_GENERATION,), _speakers(recipe, parents), building)
         else:
-            geometry = _merge(recipe, parents, building, partial, on_progress, is_cancelled)
+            steps = plan(recipe, parents, partial=partial)
+            taken = taken_from(steps) if partial else {}
+            geometry = _merge(recipe, parents, steps, building, on_progress, is_cancelled)
+        if not isinstance(geometry, str):
+            from merging.geometry import document
+
+            write_text(building / GEOMETRY_FILE, json.dumps(document(geometry), indent=1) + "\n")
         write_text(building / RECIPE_FILE, recipe.to_yaml())
-        write_text(
-            building / "README.md", model_card(title or target.name, recipe, named(), geometry)
-        )
+        card = model_card(title or target.name, recipe, named(), geometry, taken)
+        write_text(building / "README.md", card)
         check_folder(building, "language")
     return findings
 
@@ -134,15 +145,14 @@ def _in_background(work: Callable[[], T]) -> Callable[[], T]:
 def _merge(
     recipe: Recipe,
     parents: Mapping[str, Parent],
+    steps: Sequence[Step],
     folder: Path,
-    partial: bool,
     on_progress: Callable[[str], None],
     is_cancelled: Callable[[], bool],
 ) -> Geometry:
-    """Write weights, configuration, tokenizer and geometry; return the last."""
-    steps = plan(recipe, parents, partial=partial)
+    """Write weights, configuration and tokenizer; return the geometry found in passing."""
     on_progress(f"merging {len(steps)} tensors of {' and '.join(parents)}")
-    from merging.geometry import document, geometry_of
+    from merging.geometry import geometry_of
     from merging.stream import Progress, merge_into_folder
     from merging.tensors import n_bytes, open_weights
 
@@ -169,10 +179,14 @@ def _merge(
     _write_config(recipe, parents, steps, folder)
     speaker = tokenizer_parent(recipe, parents)
     _copy(_TOKENIZER_FILES, [speaker.tokenizer_folder], folder)
-    _copy(("generation_config.json",), [speaker.tokenizer_folder, speaker.folder], folder)
-    geometry = geometry_of(steps, grams)
-    write_text(folder / GEOMETRY_FILE, json.dumps(document(geometry), indent=1) + "\n")
-    return geometry
+    _copy((_GENERATION,), _speakers(recipe, parents), folder)
+    return geometry_of(steps, grams)
+
+
+def _speakers(recipe: Recipe, parents: Mapping[str, Parent]) -> list[Path | None]:
+    """Return where the merged model's way of speaking may stand, the first choice first."""
+    speaker = tokenizer_parent(recipe, parents)
+    return [speaker.tokenizer_folder, speaker.folder]
 
 
 def _write_config(

@@ -21,6 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from merging.compatibility import config_findings
 from merging.kernel import COLLINEAR_COS, PARALLEL, ZERO_NORM, cosine
 from merging.numbers import FLOATS, STORED, Array, widen
 from merging.parent import Parent, layer_of
@@ -45,11 +46,12 @@ __all__ = [
 
 Part = Literal["attention", "mlp", "norm", "embedding", "head", "other"]
 PARTS: tuple[Part, ...] = ("attention", "mlp", "norm", "embedding", "head", "other")
-Path = Literal["slerp", "linear", "identical", "zero", "average", "mean", "copied"]
+Path = Literal["slerp", "linear", "identical", "zero", "average", "mean", "copied", "mergekit"]
 """What a merge does with a tensor. `slerp`: an arc. `linear`: SLERP's own fall-back to a straight
 line, the parents being parallel. `identical`: the same numbers in both, nothing to merge. `zero`:
 one parent is all zeros and has no direction. After a merge also `average`: a straight line by the
-recipe, `mean`: a spherical mean, `copied`: one parent's tensor as it is."""
+recipe, `mean`: a spherical mean, `copied`: one parent's tensor as it is, `mergekit`: by one of
+its methods."""
 
 COLLINEAR_DEG = math.degrees(math.acos(COLLINEAR_COS))
 """Below this angle, 1.81 degrees, SLERP is a straight line."""
@@ -123,6 +125,8 @@ class Geometry:
     tensors: tuple[TensorGeometry, ...]
     unmatched: tuple[str, ...] = ()
     """Tensors left out: not in every model, or in different shapes."""
+    unlike: tuple[str, ...] = ()
+    """Why tensors of one name may do different work, such as another architecture."""
     right_to_deg: float = 1e-6
     """How far off an angle may be."""
 
@@ -185,10 +189,13 @@ def compare(
         _check_readable(model)
     shared = [name for name in a.tensors if all(_fits(name, a, other) for other in models)]
     floats = [name for name in shared if a.tensors[name].dtype in FLOATS]
+    found = [finding for other in models[1:] for finding in config_findings(a, other)]
+    unlike = tuple(finding.text for finding in found if finding.level == "mismatch")
     if not floats:
         names = " and ".join(model.name for model in models)
         raise UsageError(
-            f"wanted models of one shape, found no weights in common in {names}; "
+            f"wanted models of one shape, found no weights in common in {names}"
+            f"{''.join(f' ({text})' for text in unlike[:1])}; "
             "compare models that were trained from the same one"
         )
     weights = [open_weights(model) for model in models]
@@ -211,6 +218,7 @@ def compare(
         base=base.name if base else None,
         tensors=tuple(rows[name] for name in floats),
         unmatched=tuple(name for name in everything if name not in set(shared)),
+        unlike=unlike,
     )
 
 
@@ -243,6 +251,7 @@ def document(geometry: Geometry) -> dict[str, Any]:
         "by_layer": [summary._asdict() for summary in geometry.by_layer],
         "tensors": [row._asdict() for row in geometry.tensors],
         "unmatched": list(geometry.unmatched),
+        "unlike": list(geometry.unlike),
     }
 
 

@@ -17,6 +17,9 @@ _LONGER = 1.25
 """Ratio of two models' norms."""
 _FARTHER = 3.0
 """Ratio of two task vectors' norms."""
+_STRANGE = 1.0
+"""Ratio of a task vector's norm to the model's. A child stays within some hundredths of its base;
+of a model trained apart, whose weights lie crosswise, the ratio is above 1 whatever its length."""
 _CROSSWISE, _ALIKE = 0.1, 0.9
 """|cosine| of task vectors below which they have nothing to do with each other, above which
 they are the same thing."""
@@ -32,6 +35,7 @@ def advice(geometry: Geometry) -> list[str]:
     if set(geometry.total.shares) == {"identical"} and not geometry.unmatched:
         return [f"{a} and {b} hold the same weights: a merge changes nothing; name another model"]
     return [
+        *geometry.unlike,
         *_on_tensors(geometry),
         *_on_angles(geometry),
         *_on_norms(geometry, a, b),
@@ -58,7 +62,7 @@ def _on_angles(geometry: Geometry) -> Iterator[str]:
         gap = math.radians(COLLINEAR_DEG) ** 2 / 6
         remedy = (
             f"turn the task vectors instead (merge_method nuslerp with base_model {geometry.base})"
-            if geometry.base
+            if geometry.base and not _strangers(geometry)
             else "compare task vectors instead (--base MODEL), or merge adapters"
         )
         yield (
@@ -102,7 +106,24 @@ def _on_task_vectors(geometry: Geometry, a: str, b: str) -> Iterator[str]:
             f"{farther} went {max(x / y, y / x):.1f} times as far from the base as {nearer}: at "
             f"equal shares the merge is mostly {farther}; move t towards {nearer}"
         )
+    if strange := _strangers(geometry):
+        yield (
+            f"{geometry.base} looks like no ancestor of {' and '.join(strange)}: most weights lie "
+            "farther from it than from zero, so these are no task vectors and their cosine "
+            f"({cos:+.3f}) says nothing of what was learnt; give the model both were trained from"
+        )
+        return
     yield _mixed(geometry) or f"{_meaning(cos)} (cosine of the task vectors {cos:+.3f})"
+
+
+def _strangers(geometry: Geometry) -> list[str]:
+    """Return the models most of whose weights lie as far from the base as from nothing at all."""
+    rows = [row for row in geometry.tensors if row.task_norm_a is not None]
+    half = sum(row.numel for row in rows) / 2
+    far_a = sum(r.numel for r in rows if (r.task_norm_a or 0.0) > _STRANGE * r.norm_a)
+    far_b = sum(r.numel for r in rows if (r.task_norm_b or 0.0) > _STRANGE * (r.norm_b or 0.0))
+    names = (geometry.parents[0], geometry.parents[-1])
+    return [name for name, far in zip(names, (far_a, far_b), strict=True) if far > half]
 
 
 def _mixed(geometry: Geometry) -> str | None:

@@ -59,12 +59,17 @@ def run(
         config = Path(place) / "recipe.yaml"
         config.write_text(recipe.renamed({n: str(link) for n, link in links.items()}).to_yaml())
         arguments = [str(config), str(out), *(["--partial"] if partial else [])]
-        _run_child(arguments, on_progress, is_cancelled)
+        told = _run_child(arguments, on_progress, is_cancelled)
+        for name, link in links.items():
+            told = told.replace(str(link), name)
+    if told:
+        raise ModelError(f"wanted a merge by mergekit, it said {shown(told, 300)}; mend the recipe")
 
 
 def _run_child(
     arguments: list[str], on_progress: Callable[[str], None], is_cancelled: Callable[[], bool]
-) -> None:
+) -> str:
+    """Return the last line of a mergekit that failed, nothing of one that did not."""
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     child = subprocess.Popen(
@@ -102,9 +107,9 @@ def _run_child(
         listener.join()
         if child.stderr is not None:
             child.stderr.close()
-    if child.returncode != 0:
-        last = next((line for line in reversed(lines) if line), "nothing")
-        raise ModelError(f"wanted a merge by mergekit, it said {shown(last, 300)}; mend the recipe")
+    if child.returncode == 0:
+        return ""
+    return next((line for line in reversed(lines) if line), "nothing")
 
 
 def _main(config: str, out: str, *flags: str) -> None:

@@ -17,7 +17,16 @@ from merging.recipe import Input, Recipe
 from orbweave.errors import UsageError
 from orbweave.weights import TensorInfo
 
-__all__ = ["Cell", "Source", "Step", "plan", "renumbered", "share_table", "tensors_of"]
+__all__ = [
+    "Cell",
+    "Source",
+    "Step",
+    "plan",
+    "renumbered",
+    "share_table",
+    "taken_from",
+    "tensors_of",
+]
 
 FLOATS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 """The YAML's names of dtypes and safetensors'."""
@@ -83,6 +92,14 @@ def plan(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = False
         depth = _depth(layer_of(tensor), first, last)
         steps.append(_step(recipe, inputs, name, sources, info, depth))
     return steps
+
+
+def taken_from(steps: Sequence[Step]) -> dict[tuple[str, ...], list[str]]:
+    """Return parents -> the tensors that come from just these."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for step in steps:
+        groups.setdefault(tuple(source.parent for source in step.sources), []).append(step.name)
+    return groups
 
 
 def tensors_of(part: Input, parent: Parent) -> dict[str, str]:

@@ -12,7 +12,7 @@ of a house profile. Both are written out when a recipe is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,15 @@ class Slice(_Part):
     parameters: Parameters = Field(default_factory=dict)
 
 
+class Module(_Part):
+    """One network of a model that has several; mergekit calls a lone one `default`."""
+
+    models: tuple[Input, ...] | None = None
+    """Either these or slices."""
+    slices: tuple[Slice, ...] | None = None
+    parameters: Parameters = Field(default_factory=dict)
+
+
 class Recipe(_Part):
     """How to merge which models."""
 
@@ -86,7 +95,7 @@ class Recipe(_Part):
     base_model: str | None = None
     models: tuple[Input, ...] | None = None
     slices: tuple[Slice, ...] | None = None
-    modules: dict[str, Any] | None = None
+    modules: dict[str, Module] | None = None
     parameters: Parameters = Field(default_factory=dict)
     dtype: Dtype | None = None
     """Parents are rounded to it before the merge; None keeps their own."""
@@ -119,7 +128,8 @@ class Recipe(_Part):
     def _is_whole(self) -> Recipe:
         if sum(bool(part) for part in (self.models, self.slices, self.modules)) != 1:
             raise ValueError("exactly one of models, slices and modules must be given")
-        if any(source.layer_range is None for part in self.slices or () for source in part.sources):
+        slices = [*(self.slices or ()), *(s for m in self._modules() for s in m.slices or ())]
+        if any(source.layer_range is None for each in slices for source in each.sources):
             raise ValueError("every source of a slice needs a layer_range")
         return self
 
@@ -151,14 +161,30 @@ class Recipe(_Part):
             given = (*given, Input(model=self.base))
         return tuple(sorted(given, key=lambda part: part.model != self.base))
 
+    @property
+    def runs(self) -> tuple[Slice, ...]:
+        """What is merged with what, one run of layers after the other; whole models are one run.
+
+        As mergekit sees it: the base is one of whole models, parameters of a module are its runs'.
+        """
+        if self.slices:
+            return self.slices
+        found: list[Slice] = []
+        for module in self._modules() or [Module(models=self.models)]:
+            given = module.models or ()
+            if given and self.base_model and all(p.model != self.base_model for p in given):
+                given = (*given, Input(model=self.base_model))
+            for run in module.slices or ([Slice(sources=given)] if given else []):
+                parameters = {**module.parameters, **run.parameters}
+                found.append(run.model_copy(update={"parameters": parameters}))
+        return tuple(found)
+
     def model_names(self) -> list[str]:
         """Return every model reference in the recipe once, the base first."""
         names = [self.base_model] if self.base_model else []
-        names += [part.model for part in self.models or ()]
-        for each in self.slices or ():
-            names += [each.base_model] if each.base_model else []
-            names += [source.model for source in each.sources]
-        names += _models_in(self.modules)
+        for run in self.runs:
+            names += [run.base_model] if run.base_model else []
+            names += [source.model for source in run.sources]
         if self.tokenizer_source not in {None, "base", "union"}:
             names.append(str(self.tokenizer_source))
         return list(dict.fromkeys(names))
@@ -186,10 +212,14 @@ class Recipe(_Part):
         """Return every setting of a parameter, wherever it is made."""
         return [scope[parameter] for scope in self._all_parameters() if parameter in scope]
 
+    def set_parameters(self) -> set[str]:
+        """Return the names of all parameters that are set anywhere."""
+        return {name for scope in self._all_parameters() for name in scope}
+
     def unused(self) -> list[str]:
         """Return what a recipe that is ours sets and nothing here or in mergekit looks at."""
-        parameters = {name for scope in self._all_parameters() for name in scope}
-        return sorted({*(parameters - _USED[self.merge_method]), *(self.model_extra or {})})
+        unused = self.set_parameters() - _USED[self.merge_method]
+        return sorted({*unused, *(self.model_extra or {})})
 
     def to_yaml(self) -> str:
         """Return the recipe as mergekit's YAML, profiles and defaults written out."""
@@ -200,12 +230,14 @@ class Recipe(_Part):
         """Return the recipe with other names for its models."""
         return Recipe.model_validate(_renamed(self.model_dump(exclude_defaults=True), names))
 
+    def _modules(self) -> list[Module]:
+        return list((self.modules or {}).values())
+
     def _all_parameters(self) -> Iterator[Parameters]:
         yield self.parameters
-        for each in self.slices or ():
-            yield each.parameters
-            yield from (source.parameters for source in each.sources)
-        yield from (part.parameters for part in self.models or ())
+        for run in self.runs:
+            yield run.parameters
+            yield from (source.parameters for source in run.sources)
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -294,16 +326,6 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         else _renamed(part, names)
         for key, part in value.items()
     }
-
-
-def _models_in(value: Any) -> list[str]:
-    """Return what stands under `model` or `base_model` anywhere in a piece of YAML."""
-    if isinstance(value, dict):
-        own = [value[key] for key in ("base_model", "model") if isinstance(value.get(key), str)]
-        return own + _models_in(list(value.values()))
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [name for part in value for name in _models_in(part)]
-    return []
 
 
 def _fault(error: Any) -> str:

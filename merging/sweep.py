@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -51,6 +52,7 @@ __all__ = [
     "Reading",
     "Sweep",
     "check_scores",
+    "hashes_of",
     "open_laboratory",
     "read",
     "read_scores",
@@ -221,7 +223,7 @@ def open_laboratory(
         on_progress(f"loading {name}")
         steps = plan(alone(name), {name: parent})
         tensors[name] = merge_into_memory(steps, {name: open_weights(parent)})
-        hashes[name] = _Hashes(weights_hash(parent), _manner_hash(parent))
+        hashes[name] = hashes_of(parent)
     weights = {name: LoadedWeights(loaded) for name, loaded in tensors.items()}
     grams: Grams = {}
     merge = next(variant for variant in matrix if variant.way != "parent")
@@ -255,6 +257,9 @@ class Laboratory:
     grams: Grams = field(repr=False)
     measuring_s: float
     """Seconds the inner products took."""
+    is_sketch: bool = False
+    """Whether only a sample of the tensors is here, see `merging.sketch`: what the others are
+    made of is taken for a straight line."""
 
     def weights_of(self, made: Made) -> dict[str, Any]:
         """Return the weights of a variant, torch tensors by name; those of a parent are its own.
@@ -348,9 +353,16 @@ class Laboratory:
         )
 
     def known(self, bench: Bench, kept: Path | None) -> int:
-        """Return how many different models have been answered for already."""
-        keys = {each.key for each in self.made()}
-        return sum(_kept(kept, key, bench) is not None for key in keys)
+        """Return how many different models have been answered for already.
+
+        A sketch does not know the arcs; each counts as known with the LERP, asked right after it.
+        """
+        made = self.made()
+        keys = {each.key: each.key for each in made}
+        if self.is_sketch:
+            lines = {e.variant.place: e.key for e in made if e.variant.way == "lerp"}
+            keys |= {e.key: lines[e.variant.place] for e in made if e.variant.way == "slerp"}
+        return sum(_kept(kept, key, bench) is not None for key in keys.values())
 
     def _key(self, steps: Sequence[Step], like: str) -> str:
         """Return the hash of what every tensor is a sum of, and of how the model is used."""
@@ -359,7 +371,9 @@ class Laboratory:
         lines = [self.hashes[like].manner]
         for step in steps:
             # A copy takes the first source; others hold the same, or the merge would refuse.
-            shares = (1.0,) if step.way == "copy" else weights_of(step, self.grams[step.name])
+            shares: Sequence[float] = (1.0,) if step.way == "copy" else step.shares
+            if step.name in self.grams:
+                shares = weights_of(step, self.grams[step.name])
             # Twelve digits: 1 - 0.3 and 0.7 are the same weight.
             terms = [
                 f"{share:.12g} {self.hashes[source.parent].weights} {source.tensor}"
@@ -370,11 +384,16 @@ class Laboratory:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
+def hashes_of(parent: Parent) -> _Hashes:
+    """Return what a model is told by."""
+    return _Hashes(weights_hash(parent), _manner_hash(parent))
+
+
 def weights_hash(parent: Parent) -> str:
     """Return one hash of a model's weights, adapters included."""
     files = [*sorted(set(parent.files.values())), *(a.weights for a in parent.adapters)]
     settings = [f"{a.alpha} {a.rank_stabilised} {a.dora}" for a in parent.adapters]
-    lines = [*map(sha256_file, files), *settings]
+    lines = [*map(_sha256, files), *settings]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -402,6 +421,17 @@ def read(sweep: Sweep, *, seed: int = 0) -> Reading:
     return Reading(choice, controls, mean_difference(reported, pairs, seed=seed) if pairs else None)
 
 
+def _sha256(path: Path) -> str:
+    """Return a file's digest, found once: adapters of a study lie over one base."""
+    stat = path.stat()
+    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_of(path: Path, _size: int, _mtime_ns: int) -> str:
+    return sha256_file(path)
+
+
 def _square_apart(a: Any, b: Any) -> float:
     """Return the squared distance of two tensors, summed chunk by chunk."""
     pairs = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
@@ -414,7 +444,7 @@ def _manner_hash(parent: Parent) -> str:
     folder = parent.tokenizer_folder or parent.folder  # vocab.json alone is a tokenizer, too
     for pattern in ("token*.*", "special_tokens_map.json", "chat_template.*", "vocab.json"):
         files = sorted(folder.glob(pattern))
-        lines += [f"{file.name} {sha256_file(file)}" for file in files]
+        lines += [f"{file.name} {_sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 

@@ -31,6 +31,7 @@ __all__ = [
     "Results",
     "Synergy",
     "against_the_mean",
+    "caveat",
     "choose",
     "compare",
     "halves",
@@ -46,6 +47,9 @@ _RESAMPLES = 10_000
 _ALPHA = 1 - LEVEL
 _NOTHING = 1e-9
 """A difference of a question's scores below which there is none but rounding."""
+_ENOUGH_QUESTIONS = 30
+"""Below, a bootstrap's intervals are too narrow to be believed. Chosen by us: for as many questions
+on which no answer differs, differences of up to 3 in 30 are still likely (the rule of three)."""
 _MIN_QUESTIONS = 4
 """Fewer cannot be split into halves that say anything."""
 
@@ -378,12 +382,25 @@ def against_the_mean(row: Synergy) -> str:
     return f"{claim}: {found}"
 
 
+def caveat(n: int) -> str | None:
+    """Return why intervals over `n` questions cannot be trusted, None where they can."""
+    if n >= _ENOUGH_QUESTIONS:
+        return None
+    return (
+        f"intervals of {n} questions cannot be trusted: with fewer than {_ENOUGH_QUESTIONS} they "
+        "come out too narrow, and where no answer differs there is none; a difference of "
+        f"{min(100, 300 / n):.0f} points could still hide there, so ask more questions"
+    )
+
+
 def points(share: float) -> str:
     """Return a difference of accuracies in percentage points, signed: `+1.2`."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0 takes the sign off a zero
 
 
 def _with_interval(value: float, low: float, high: float) -> str:
+    if low == high:  # drawn anew, answers that are all alike stay so
+        return f"{points(value)} points, no interval: every question went alike"
     return f"{points(value)} points, 95 % {points(low)} to {points(high)}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from merging.sweep import Laboratory, open_laboratory
+from merging.sketch import Sample, open_sketch, read_sample
 from training.evaluation import Scoring
 from ui.study import Study, matrix
 from ui.study_alone import ANSWERS, Alone
@@ -17,7 +17,7 @@ from ui.sweep import LoglikBench
 
 __all__ = ["Estimate", "estimate"]
 
-_SAMPLE = 16
+_SAMPLE = 8
 """Questions that are timed."""
 
 
@@ -37,10 +37,10 @@ class Estimate(NamedTuple):
 def estimate(
     study: Study, work: Path, *, batch: int = 16, on_note: Tell = lambda _: None
 ) -> Estimate:
-    """Return what a study would cost here, from one merge and a few questions timed.
+    """Return what a study would cost here, from some tensors and a few questions timed.
 
-    Every pair is opened, which takes a second or two for small models: where SLERP is a straight
-    line it is the LERP, and half of the merges need not be asked.
+    Of every model some tensors are read, which tell where SLERP is a straight line: there it is
+    the LERP, and half of the merges need not be asked. One model is loaded as a whole and asked.
 
     Raises:
         UsageError, ModelError: as in `run`.
@@ -48,39 +48,33 @@ def estimate(
     benches, parents = benches_of(study, batch), open_all(study, on_note)
     pairs, models = study.pairs(), [Alone(label, parents[label]) for label in study.alone()]
     n_models, n_known, seen = len(matrix(study)), 0, set[str]()
-    opening_s = merged_s = question_s = 0.0
-    if not pairs:  # a study has at least one model
-        question_s = _question_s(benches, models[0].load)
+    opening_s = merged_s = 0.0
     for model in models:
         n_known += sum(model.kept(work, bench) is not None for bench in benches.values())
+    paired = dict.fromkeys(label for pair in pairs for label in (pair.a, pair.b))
+    samples: dict[str, Sample] = {}
+    for label in paired:
+        on_note(f"reading some weights of {label}")
+        samples[label] = read_sample(parents[label])
     for pair in pairs:
-        on_note(f"pair {pair.name}")
-        begin = time.perf_counter()
         opened = {label: parents[label] for label in (pair.a, pair.b)}
-        laboratory = open_laboratory(pair.variants, opened, on_note)
-        opening_s += time.perf_counter() - begin
-        fresh = replace(laboratory, matrix=tuple(v for v in pair.variants if v.name not in seen))
+        sketch = open_sketch(pair.variants, opened, samples)
+        opening_s += sum(samples[label].seconds for label in opened) + sketch.measuring_s
+        merged_s = max(merged_s, sketch.measuring_s)
+        fresh = replace(sketch, matrix=tuple(v for v in pair.variants if v.name not in seen))
         made = fresh.made()
         seen |= {pair.a, pair.b}
         n_models -= len(made) - len({each.key for each in made})  # the same weights, asked once
         n_known += sum(fresh.known(bench, work / ANSWERS) for bench in benches.values())
-        if not merged_s:
-            merged_s, question_s = _timed(laboratory, benches)
     n_questions = len(next(iter(benches.values())).questions)
     left = 1 - n_known / (n_models * len(benches))
+    question_s = 0.0
+    if left:
+        on_note(f"timing some questions with {study.first}")
+        question_s = _question_s(benches, Alone(study.first, parents[study.first]).load)
     merging_s = opening_s + left * (n_models - len(study.models)) * merged_s * len(benches)
     scoring_s = left * n_models * n_questions * question_s
     return Estimate(n_models, n_questions, n_known, round(merging_s, 1), round(scoring_s, 1))
-
-
-def _timed(laboratory: Laboratory, benches: Mapping[Scoring, LoglikBench]) -> tuple[float, float]:
-    """Return how long a merge takes, and a question in all ways of scoring."""
-    begin = time.perf_counter()
-    made = laboratory.made()[-1]
-    tensors = laboratory.weights_of(made)
-    merged_s = time.perf_counter() - begin
-    like = laboratory.parents[made.like]
-    return merged_s, _question_s(benches, lambda bench: bench.load(tensors, like))
 
 
 def _question_s(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from merging.synergy import points, verdict
+from merging.synergy import caveat, points, verdict
 from training.benchmark import GENERAL
 from training.evaluation import POOLED
 from ui.study_run import Found
@@ -76,6 +76,8 @@ def _against_parents(analysis: Analysis) -> list[str]:
         f"against the mean of their parents, the paper's low bar, the intervals of {above} lie "
         f"above and of {below} below; these are not corrected for there being {len(rows)}",
     ]
+    if doubt := caveat(rows[0].n):
+        told.append(doubt)
     if analysis.choice is not None:
         best = analysis.choice.best
         told.append(

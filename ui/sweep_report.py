@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from merging.sweep import Answers, Reading, Sweep
-from merging.synergy import Difference, Synergy, against_the_mean, points, verdict
+from merging.synergy import Difference, Synergy, against_the_mean, caveat, points, verdict
 from orbweave.statistics import wilson
 from ui.markdown import aligned_table
 
@@ -77,6 +77,8 @@ def summary(sweep: Sweep, reading: Reading) -> list[str]:
         f"on the other {len(choice.reporting)}: {verdict(best)}",
         against_the_mean(best),
     ]
+    if doubt := caveat(len(choice.reporting)):
+        told.append(doubt)
     if reading.arc is None:
         told.append(
             "SLERP and LERP are one model everywhere: the parents lie so close that every arc "
@@ -168,6 +170,8 @@ def _variant(sweep: Sweep, answers: Answers) -> dict[str, Any]:
 
 
 def _points(value: float, low: float, high: float) -> str:
+    if low == high:
+        return f"{points(value)} (no interval)"
     return f"{points(value)} ({points(low)} to {points(high)})"
 
 

@@ -261,7 +261,17 @@ def test_a_partial_merge_takes_from_the_base_what_does_not_fit(pair, write_recip
     with pytest.raises(UsageError, match="2 reasons against it"):
         merge(str(recipe), tmp_path / "out")
     findings = merge(str(recipe), tmp_path / "out", partial=True)
-    assert [finding.level for finding in findings] == ["note", "note"]
+    assert {finding.level for finding in findings} == {"note"}
+    norm, up = "model.norm.weight", "model.layers.0.mlp.up_proj.weight"
+    assert [finding.text for finding in findings] == [
+        f"{b} lacks {up}, which {a} has",
+        f"{norm} has the shape (16,) in {a} and (5,) in {b}",
+        f"merged from {a} and {b}: the 18 tensors that have one name and one shape in them",
+        f"copied from {a} as they are: {up} (and 1 more)",
+        f"left out of {b}: {norm}",
+    ]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| `{a}` alone | 2 | `{up}`, `{norm}` |" in card
     base, merged = (
         load_file(pair[0] / "model.safetensors"),
         load_file(tmp_path / "out" / "model.safetensors"),
@@ -269,3 +279,57 @@ def test_a_partial_merge_takes_from_the_base_what_does_not_fit(pair, write_recip
     for name, tensor in merged.items():
         fits = name not in {"model.norm.weight", "model.layers.0.mlp.up_proj.weight"}
         assert torch.equal(tensor, tensors[name] if fits else base[name])
+
+
+def _by_recipe(write_recipe, a, b, out, **more):
+    """Merge two models as far as they go together."""
+    models = [{"model": str(a)}, {"model": str(b)}]
+    content = {"merge_method": "slerp", "base_model": str(a), "models": models}
+    recipe = write_recipe(**content, parameters={"t": 1.0}, **more)
+    return [f.text for f in merge(str(recipe), out, partial=True)]
+
+
+def test_other_architectures_are_merged_by_name_and_shape_and_the_note_says_so(
+    pair, write_recipe, tmp_path
+):
+    a, b = pair
+    _change_config(b, architectures=["MistralForCausalLM"])
+    told = _by_recipe(write_recipe, a, b, tmp_path / "out")
+    assert told == [
+        f"{a} is a LlamaForCausalLM, {b} a MistralForCausalLM: tensors of one name do different "
+        "work in them",
+        f"merged from {a} and {b}: the 20 tensors that have one name and one shape in them",
+    ]
+    merged, theirs = (load_file(f / "model.safetensors") for f in (tmp_path / "out", b))
+    assert all(torch.equal(merged[name], tensor) for name, tensor in theirs.items())
+
+
+@pytest.mark.parametrize("base_is_deeper", [True, False])
+def test_unlike_depths_are_merged_as_far_as_both_go(write_recipe, tmp_path, base_is_deeper):
+    shallow = write_llama(tmp_path / "shallow", n_layers=2, seed=1)
+    deep = write_llama(tmp_path / "deep", n_layers=3, seed=2)
+    a, b = (deep, shallow) if base_is_deeper else (shallow, deep)
+    recipe = _slerp(a, b)
+    levels = {level for level, text in _told(recipe) if "layers" in text}
+    assert levels == {"mismatch"}
+    told = _by_recipe(write_recipe, a, b, tmp_path / "out")
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    ours, theirs = (load_file(f / "model.safetensors") for f in (a, b))
+    assert merged.keys() == ours.keys()
+    for name, tensor in merged.items():
+        assert torch.equal(tensor, theirs.get(name, ours[name]))
+    third = "model.layers.2.input_layernorm.weight (and 8 more)"
+    if base_is_deeper:
+        assert f"copied from {a} as they are: {third}" in told
+    else:
+        assert f"left out of {b}: {third}" in told
+    assert f"merged from {a} and {b}: the 20 tensors that have one name and one shape in " in str(
+        told
+    )
+
+
+def test_a_range_that_does_not_fit_another_is_refused_even_of_a_partial_merge(pair):
+    sources = [{"model": str(f), "layer_range": [0, n]} for f, n in zip(pair, (1, 2), strict=True)]
+    content = _slerp(*pair).model_dump() | {"models": None, "slices": [{"sources": sources}]}
+    told = _told(Recipe.model_validate(content), partial=True)
+    assert ("fault", "the models bring 1 and 2 layers; choose layer_range alike") in told

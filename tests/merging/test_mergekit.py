@@ -174,15 +174,23 @@ def test_another_method_and_other_words_are_left_to_mergekit(pair, tmp_path):
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
     card = (tmp_path / "ours" / "README.md").read_text()
     assert "by the method `ties`" in card and f"`{pair[1]}`" in card
+    assert "| by mergekit | 100.0 % |" in card and "median angle between the parents" in card
+    angles = json.loads((tmp_path / "ours" / "geometry.json").read_text())
+    assert angles["parents"] == list(map(str, pair)) and len(angles["tensors"]) == 19
+    assert angles["unmatched"] == ["model.embed_tokens.weight"]  # rows stand for other words
+    generation = json.loads((tmp_path / "ours" / "generation_config.json").read_text())
+    assert generation["eos_token_id"] == 0
     kept = yaml.safe_load((tmp_path / "ours" / "mergekit_config.yml").read_text())
     assert kept["models"][0]["model"] == str(pair[1])
 
 
 def test_what_mergekit_refuses_is_told_in_its_words(pair, tmp_path, monkeypatch):
-    refusing = (sys.executable, "-c", "import sys; sys.exit('No such method: no_such\\n')")
+    says = "import sys; sys.exit(next(x for x in open(sys.argv[1]) if x.startswith('base_model')))"
+    refusing = (sys.executable, "-c", says)
     monkeypatch.setattr(mergekit_adapter, "_COMMAND", refusing)
-    content = _whole(*pair) | {"merge_method": "no_such"}
-    with pytest.raises(ModelError, match="by mergekit, it said 'No such method: no_such'; mend"):
+    content = _whole(*pair) | {"merge_method": "ties", "parameters": {"weight": 1}}
+    told = f"by mergekit, it said 'base_model: {pair[0]}'; mend"  # not the link it was given
+    with pytest.raises(ModelError, match=told):
         _by_us(content, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
@@ -198,8 +206,14 @@ def test_how_far_mergekit_is_comes_through(pair, tmp_path, monkeypatch):
 
 
 def test_mergekit_is_stopped(pair, tmp_path):
-    recipe = tmp_path / "ties.yaml"
-    recipe.write_text(yaml.safe_dump(_whole(*pair) | {"merge_method": "ties"}))
+    recipe = tmp_path / "sce.yaml"
+    recipe.write_text(yaml.safe_dump(_whole(*pair) | {"merge_method": "sce"}))
+    told: list[str] = []
     with pytest.raises(Cancelled):
-        merge(str(recipe), tmp_path / "ours", is_cancelled=lambda: True)
+        merge(
+            str(recipe),
+            tmp_path / "ours",
+            on_progress=told.append,
+            is_cancelled=lambda: told[-1].startswith("mergekit merges"),
+        )
     assert not (tmp_path / "ours").exists()

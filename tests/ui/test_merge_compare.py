@@ -107,3 +107,26 @@ def test_models_that_changed_different_weights_are_compared_and_drawn(family, tm
     out = capsys.readouterr().out
     assert "cosine +0.000" in out and "advice: the two learnt unrelated things" in out
     assert (tmp_path / "c.png").is_file()
+
+
+def test_a_base_that_is_no_ancestor_is_told(family, tmp_path, capsys):
+    a, b, _ = family
+    write_llama(tmp_path / "stranger", seed=9)
+    assert run(["merge", "compare", a, b, "--base", "./stranger"]) == 0
+    out = capsys.readouterr().out
+    assert "advice: ./stranger looks like no ancestor of ./a and ./b: most weights lie" in out
+    assert "learnt" not in out.replace("what was learnt", "") and "nuslerp" not in out
+
+
+def test_other_architectures_are_told(family, tmp_path, capsys):
+    path = tmp_path / "b" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"architectures": ["MistralForCausalLM"]}))
+    assert run(["merge", "compare", *family[:2]]) == 0
+    told = "advice: ./a is a LlamaForCausalLM, ./b a MistralForCausalLM: tensors of one name"
+    assert told in capsys.readouterr().out
+    tensors = load_file(tmp_path / "b" / "model.safetensors")
+    renamed = {f"other.{name}": tensor for name, tensor in tensors.items()}
+    save_file(renamed, tmp_path / "b" / "model.safetensors")
+    assert run(["merge", "compare", *family[:2]]) == 2
+    assert "no weights in common in ./a and ./b (./a is a Llama" in capsys.readouterr().err

@@ -9,9 +9,11 @@ import shutil
 import pytest
 import typer
 import yaml
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from merging.build import merge
+from merging.synergy import caveat
 from orbweave.errors import ModelError, OutputError, UsageError
 from orbweave.weights import put_weights
 from training.benchmark import load_benchmark
@@ -259,3 +261,20 @@ def test_what_cannot_be_done_is_told_before_any_scoring(
     paths = {key: Path(value) for key, value in options.items() if key in {"chart", "out"}}
     with pytest.raises(error, match=message):
         call(**{**options, **paths})
+
+
+def test_few_questions_are_told_not_to_be_trusted(place, capsys):
+    """Equal answers to ten questions are no proof of equal models."""
+    weights = load_file(place / "a" / "model.safetensors")
+    nearly = {name: 1.0001 * weight for name, weight in weights.items()}
+    save_file(nearly, place / "b" / "model.safetensors", metadata={"format": "pt"})
+    call()
+    said = capsys.readouterr().out
+    assert "+0.0 to +0.0" not in said and "| +0.0 (no interval) " in said
+    assert "+0.0 points, no interval: every question went alike" in said
+    told = "intervals of 10 questions cannot be trusted: with fewer than 30 they come out too"
+    assert told in said and "a difference of 30 points could still hide there" in said
+
+
+def test_enough_questions_need_no_caution():
+    assert caveat(30) is None and "intervals of 29 questions" in caveat(29)

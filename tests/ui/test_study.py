@@ -502,6 +502,30 @@ def test_a_plan_counts_equal_models_once(place, capsys):
     assert len(planned["matrix"]) == 3 + 3 * 2 and planned["n_models"] == 8
 
 
+def test_a_plan_reads_every_model_once_and_loads_one(place, monkeypatch, capsys):
+    """Fifteen pairs of six models once meant thirty loads."""
+    from merging import sketch, sweep
+    from ui import study_plan
+
+    monkeypatch.setattr(sweep, "open_laboratory", None)
+    reads, loads = [], []
+
+    def read(parent):
+        reads.append(parent.name)
+        return sketch.read_sample(parent)
+
+    def load(*given, load=LoglikBench.load):
+        loads.append(1)
+        load(*given)
+
+    monkeypatch.setattr(study_plan, "read_sample", read)
+    monkeypatch.setattr(LoglikBench, "load", load)
+    models = {name: {"model": f"./{name}", "parent": True} for name in "abc"}
+    write(place, models=models, merges={"t": [0.5]})
+    study("s.yaml", out=Path("out"), plan=True, quiet=True)
+    assert (reads, loads) == (["a", "b", "c"], [1])
+
+
 def test_a_plan_knows_what_was_answered_before(finished, monkeypatch, capsys):
     monkeypatch.chdir(finished)
     study("s.yaml", out=Path("out"), plan=True, as_json=True)
