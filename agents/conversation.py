@@ -64,7 +64,6 @@ from orbweave.records import (
     Citation,
     Corpus,
     Critique,
-    Domain,
     ImagePrompt,
     Measurement,
     Picture,
@@ -103,6 +102,8 @@ class Conversation:
     """The version that is the result; None before any critique."""
     corpora: tuple[Corpus, ...] = ()
     """Corpora of the user's own that facts were looked up in."""
+    facts_note: str = ""
+    """What to know of how the concept was understood when they were; empty if well."""
 
 
 @dataclass
@@ -123,6 +124,7 @@ class Session:
     """What each expert is given."""
     citations: tuple[Citation, ...] = ()
     corpora: tuple[Corpus, ...] = ()
+    facts_note: str = ""
     stop_reason: str = ""
     _turns: dict[int, Turn] = field(default_factory=dict)
     _drafts: list[engineer.Draft] = field(default_factory=list)
@@ -170,9 +172,10 @@ class Session:
 
     def find_facts(self, knowledge: Knowledge) -> None:
         """Choose the experts and what each is given; blocks for as long as embedding takes."""
-        domains: tuple[Domain, ...] = ()
-        if self.team.experts:
-            domains = self.brief.domains or knowledge.experts_for(self.brief.concept)
+        domains, note = self.brief.domains if self.team.experts else (), ""
+        if self.team.experts and not domains:
+            domains = knowledge.experts_for(self.brief.concept)
+            note = knowledge.note_on(self.brief.concept)
         found = [
             knowledge.search(self.brief.concept, domain=domain, k=self.team.facts_each)
             for domain in domains
@@ -183,13 +186,14 @@ class Session:
                 facts=tuple(tuple(knowledge[c.id] for c in each) for each in found),
                 citations=tuple(citation for each in found for citation in each),
                 corpora=knowledge.corpora,
+                note=note,
             )
         )
 
     def announce_facts(self) -> None:
         """Tell listeners who was chosen and what each is given."""
         domains = tuple(asked.domain for asked in self.experts)
-        self.on_event(FactsFound(domains, self.citations))
+        self.on_event(FactsFound(domains, self.citations, self.facts_note))
 
     async def advise(self, index: int) -> str:
         """Let expert `index` speak; experts may speak at once."""
@@ -292,6 +296,7 @@ class Session:
             stop_reason=self.stop_reason,
             best_version=self._best if self._critiques else None,
             corpora=self.corpora,
+            facts_note=self.facts_note,
         )
 
     async def choose_geometry_again(self) -> None:
@@ -504,6 +509,7 @@ class Session:
         if isinstance(step, FactsStep):
             self.experts = tuple(self.team.expert(domain) for domain in step.domains)
             self.facts, self.citations, self.corpora = step.facts, step.citations, step.corpora
+            self.facts_note = step.note
         elif isinstance(step, PromptStep):
             self._drafts.append(step.draft)
             self._prompts.append(step.prompt)

@@ -34,6 +34,8 @@ class FactsFound:
 
     domains: tuple[str, ...]
     facts: tuple[Citation, ...]
+    note: str = ""
+    """What to know of how the concept was understood."""
 
 
 @dataclass(frozen=True)

@@ -87,14 +87,12 @@ async def _spoken(
             return record.model_copy(update=_full(engine, n_prompt))
         record = record.model_copy(update={"max_new_tokens": room})
         reply = await asyncio.wait_for(engine.generate(_request(record, chat)), timeout_s)
+        found = _heard(turn, reply)
     except TimeoutError:
-        error = f"no reply within {timeout_s:g} s"
-        return record.model_copy(update={"outcome": "timed out", "error": error})
+        found = {"outcome": "timed out", "error": f"no reply within {timeout_s:g} s"}
     except EngineError as err:
-        return record.model_copy(update={"error": str(err)})
-    return record.model_copy(
-        update=_heard(turn, reply) | {"seconds": round(time.perf_counter() - start, 3)}
-    )
+        found = {"error": str(err)}
+    return record.model_copy(update=found | {"seconds": round(time.perf_counter() - start, 3)})
 
 
 def _request(record: SpokenTurn, chat: tuple[Message, ...]) -> Generation:

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from agents.embedding import Embed, MiniLM
+from agents.faults import faults_of
+from agents.glossary import in_english, readings
 from agents.keywords import Keywords
 from orbweave.errors import UsageError, shown
 from orbweave.files import write_bytes
@@ -75,7 +77,8 @@ _NAMES: Mapping[Domain, re.Pattern[str]] = {
         re.I,
     ),
 }
-"""Words that name an expert outright; a named expert is always asked."""
+"""Words that name an expert outright; a named expert is always asked. Those of other languages
+are read as these, see `agents.glossary`."""
 
 _SHARE = 0.85
 """An expert who scores this share of the best is asked too. Chosen by us on the concepts of
@@ -230,7 +233,7 @@ class Knowledge:
 
         An expert's score is the mean nearness of its best five facts. Experts the concept
         names ("silk", "leaf") come first; others follow if they score at least 0.85 of the
-        best. A concept nobody knows anything about still gets the best one.
+        best. A concept nobody knows anything about still gets the best one; `note_on` says so.
         """
         nearness = self._scores(concept).nearness
         best = {
@@ -242,6 +245,25 @@ class Knowledge:
         order = sorted(best, key=lambda d: (d not in named, -best[d]))
         floor = max(best.values()) * _SHARE
         return tuple(d for d in order if d in named or best[d] >= floor)[: max(1, n)]
+
+    def note_on(self, concept: str) -> str:
+        """Return what a reader should know of how a concept was understood; empty if well."""
+        names = [
+            found[0] for name in _NAMES.values() for found in name.finditer(_in_words(concept))
+        ]
+        foreign = readings(concept)
+        if foreign or "another language" in faults_of(concept):
+            known = dict.fromkeys(foreign or names)
+        elif names or self._keywords.scores(concept).any():
+            return ""
+        else:
+            known = {}
+        words = f"the words for {', '.join(known)}" if known else "no word"
+        return (
+            f"the facts are in English: {words} of this concept {'were' if known else 'was'} "
+            "understood, the rest was compared by likeness alone, and experts may be missing; say "
+            "it in English, or name the domains"
+        )
 
     def _with_a_look(self, ranked: Sequence[int], k: int) -> list[int]:
         """Return the first k unlike facts; if none has a look, the first that has comes last."""
@@ -396,10 +418,15 @@ def _judged(facts: dict[str, Fact], path: Path) -> tuple[Fact, ...]:
 
 
 def _in_words(query: str) -> str:
-    """Return the query with symbols by their Unicode names: a leaf emoji says "leaf"."""
-    return "".join(
-        f" {unicodedata.name(c, '').lower()} " if unicodedata.category(c) == "So" else c
-        for c in query
+    """Return the query with what is no English in it in English, as far as we know.
+
+    Symbols go by their Unicode names, a leaf emoji says "leaf"; words by the glossary.
+    """
+    return in_english(
+        "".join(
+            f" {unicodedata.name(c, '').lower()} " if unicodedata.category(c) == "So" else c
+            for c in query
+        )
     )
 
 

@@ -173,7 +173,7 @@ def events_of(state: State, since: int = 0) -> Iterator[Event]:
 
 def _events(step: Step, version: int) -> Iterable[Event]:
     if isinstance(step, FactsStep):
-        yield FactsFound(step.domains, step.citations)
+        yield FactsFound(step.domains, step.citations, step.note)
         return
     if isinstance(step, PicturesStep):
         yield Rendered(step.version, step.pictures, step.measurements)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,6 +52,8 @@ PAPER_TOKENS = 1_024
 _MAX_BYTES = 1_000_000
 _NAME = re.compile(r"[A-Za-z][\w-]*", re.A)
 _REPLY = "reply."
+_FAULTS = {"model_type": "wanted keys and values", "too_short": "wanted at least one"}
+"""In the place of what pydantic says, which speaks of our classes."""
 
 
 class Draw(Record):
@@ -87,7 +89,7 @@ class ScriptTurn(Record):
 class Script(Record):
     """Turns and how they are spoken."""
 
-    name: str
+    name: Annotated[str, Field(min_length=1)]
     about: str = ""
     source: str = ""
     system: str = ""
@@ -166,13 +168,13 @@ def check_script(
     try:
         if path.stat().st_size > _MAX_BYTES:
             return None, (f"wanted a script, {path} holds more than 1 MB; shorten it",)
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = yaml.load(path.read_text("utf-8"), _Loader)
     except (OSError, UnicodeDecodeError, ValueError) as err:
         reason = getattr(err, "strerror", None) or "not a text file"
         known = ", ".join(list_scripts())
         return None, (f"wanted a script, got {shown(source)}: {reason}; shipped are {known}",)
     except yaml.YAMLError as err:
-        return None, (f"wanted YAML in {shown(path)}, {shown(err, 160)}",)
+        return None, (f"wanted YAML in {shown(path)}, {_yaml_fault(err)}",)
     except RecursionError:
         return None, (f"wanted a script, {shown(path)} is nested too deeply",)
     if not isinstance(raw, dict):
@@ -181,6 +183,26 @@ def check_script(
         return _checked(raw, fields)
     except RecursionError:  # an alias that holds itself
         return None, (f"wanted a script, {shown(path)} is nested without end",)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader that refuses repeated keys, of which PyYAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: list[Any] = []
+        for key, _ in node.value:
+            keys.append(self.construct_object(key, deep=True))
+            if keys[-1] in keys[:-1]:
+                twice = f"{keys[-1]} is given twice"
+                raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_fault(err: yaml.YAMLError) -> str:
+    mark, problem = (getattr(err, name, None) for name in ("problem_mark", "problem"))
+    if mark is None or problem is None:
+        return shown(err, 160)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {shown(problem, 160)}"
 
 
 def _checked(
@@ -206,8 +228,11 @@ def _form_faults(raw: Mapping[str, Any]) -> list[str]:
         Script.model_validate(raw)
     except ValidationError as err:
         return [
-            f"at {'.'.join(map(str, e['loc']))}: {e['msg'].lower()}, got {shown(e['input'], 40)}"
+            f"at {'.'.join(map(str, e['loc']))}: {_FAULTS.get(e['type'], e['msg'].lower())}, "
+            f"got {shown(e['input'], 40)}"
             for e in err.errors()
+            # Items that are faulty themselves are not counted, which is no fault of their list.
+            if e["type"] != "too_short" or not e["input"]
         ]
     return []
 
@@ -224,6 +249,8 @@ def _turn_faults(raw: Mapping[str, Any], fields: set[str]) -> list[str]:
             faults.append(f"{where}: wanted a name of letters, digits, - and _, got {shown(name)}")
         if name in earlier:
             faults.append(f"{where}: another turn is called {name}; names must differ")
+        if isinstance(ask := turn.get("ask"), str) and ask and not ask.strip():
+            faults.append(f"{where}: wanted a question in words, got {shown(ask)}")
         for text in (raw.get("system"), turn.get("system"), turn.get("ask")):
             if isinstance(text, str):
                 faults += _place_faults(text, where, earlier, fields)
@@ -253,7 +280,10 @@ def _place_faults(text: str, where: str, earlier: Sequence[str], fields: set[str
                 yield f"{where}: wanted an earlier reply ({names}), got {{{place}}}"
         elif place not in fields:
             names = ", ".join(sorted(fields)) or "none"
-            yield f"{where}: wanted a field ({names}) or {{reply.NAME}}, got {{{place}}}"
+            yield (
+                f"{where}: wanted a field ({names}) or {{reply.NAME}}, got {{{place}}}; "
+                f"write {{{{{place}}}}} for braces that are meant"
+            )
 
 
 def _places(text: str) -> Iterator[tuple[str, str | None]]:

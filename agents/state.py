@@ -94,6 +94,8 @@ class FactsStep(Record):
     citations: tuple[Citation, ...]
     corpora: tuple[Corpus, ...] = ()
     """Corpora of the user's own that they were looked up in."""
+    note: str = ""
+    """What to know of how the concept was understood, see `Knowledge.note_on`."""
 
 
 class AdviceStep(Record):

@@ -435,6 +435,8 @@ class Design(Record):
     facts: tuple[Citation, ...]
     corpora: tuple[Corpus, ...] = ()
     """Corpora of the user's own, beside the shipped facts."""
+    facts_note: str = ""
+    """What to know of how the concept was understood when they were found; empty if well."""
     prompts: tuple[ImagePrompt, ...]
     """Versions, oldest first."""
     pictures: tuple[Picture, ...]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,47 +164,64 @@ async def _ask(
 
     def keep(turn: SpokenTurn) -> None:
         journal.add(turn)
+        begun[turn.seed] = time.perf_counter()
         on_turn(turn, total)
 
+    def fail(seed: int, error: str) -> None:
+        """Keep the next turn of an interview as one that failed."""
+        index = len(journal.finished(model, seed))
+        keep(
+            SpokenTurn(
+                model=model,
+                seed=seed,
+                index=index,
+                turn=plan.script.turns[index].name,
+                outcome="failed",
+                error=error,
+                seconds=round(time.perf_counter() - begun[seed], 3),
+            )
+        )
+
     note(f"loading the language model {model}")
+    begun = dict.fromkeys(waiting, time.perf_counter())  # of the turn that is being asked
     try:
         engine = open_engine(model)
     except Exception as err:
         _tell_failure(model, err)
         for seed in waiting:
-            keep(_failed(plan.script, model, seed, journal, str(err)))
+            fail(seed, _reason(err))
         return
     places = asyncio.Semaphore(AT_ONCE)
 
     async def hold(seed: int) -> None:
         async with places:
-            await interview(
-                plan.script,
-                engine,
-                seed=seed,
-                done=journal.finished(model, seed),
-                keep=keep,
-                timeout_s=plan.timeout_s,
-            )
+            begun[seed] = time.perf_counter()
+            try:
+                await interview(
+                    plan.script,
+                    engine,
+                    seed=seed,
+                    done=journal.finished(model, seed),
+                    keep=keep,
+                    timeout_s=plan.timeout_s,
+                )
+            except OutputError:
+                raise
+            except Exception as err:
+                _tell_failure(model, err)
+                fail(seed, _reason(err))
 
     try:
-        for seed, end in zip(
-            waiting, await asyncio.gather(*map(hold, waiting), return_exceptions=True), strict=True
-        ):
-            if isinstance(end, OutputError) or (end and not isinstance(end, Exception)):
-                raise end
-            if isinstance(end, Exception):
-                _tell_failure(model, end)
-                keep(_failed(plan.script, model, seed, journal, f"{type(end).__name__}: {end}"))
+        ends = await asyncio.gather(*map(hold, waiting), return_exceptions=True)
+        for end in filter(None, ends):
+            raise end
     finally:
         await engine.close()
 
 
-def _failed(script: Script, model: str, seed: int, journal: Journal, error: str) -> SpokenTurn:
-    """Return the next turn of an interview as one that failed."""
-    index = len(journal.finished(model, seed))
-    name = script.turns[index].name
-    return SpokenTurn(model=model, seed=seed, index=index, turn=name, outcome="failed", error=error)
+def _reason(err: Exception) -> str:
+    """Return what went wrong; what we did not foresee seldom says so by itself."""
+    return str(err) if isinstance(err, OrbweaveError) else f"{type(err).__name__}: {err}"
 
 
 def _tell_failure(model: str, err: BaseException) -> None:

@@ -220,6 +220,45 @@ def test_the_experts_a_concept_needs_are_asked(
     assert len(asked) <= 3
 
 
+OTHER_LANGUAGES = [
+    "一种像蜘蛛网一样分散载荷、像叶子一样排水的膜",
+    "像蜘蛛網一樣分散載荷、像葉子一樣排水的膜",
+    "クモの巣のように荷重を分散し、葉のように排水する膜",
+    "거미줄처럼 하중을 분산하고 나뭇잎처럼 배수하는 막",
+    "Eine Membran, die Lasten verteilt wie ein Spinnennetz und entwässert wie ein Blatt",
+    "une membrane qui répartit la charge comme une toile d’araignée et draine comme une feuille",
+    "una membrana que reparte la carga como una telaraña y drena como una hoja",
+    "una membrana che distribuisce il carico come una ragnatela e drena come una foglia",
+    "uma membrana que distribui a carga como uma teia de aranha e drena como uma folha",
+    "мембрана, которая распределяет нагрузку как паутина и отводит воду как лист",
+    "غشاء يوزع الحمل مثل شبكة العنكبوت ويصرف الماء مثل ورقة الشجر",
+]
+
+
+@pytest.mark.parametrize("concept", OTHER_LANGUAGES)
+def test_domains_named_in_another_language_are_asked_and_the_rest_is_noted(concept: str) -> None:
+    facts = [
+        _fact(n, f"Text number {n}", domain)
+        for n, domain in enumerate(("leaf", "spider-silk", "collagen", "biocomposite"))
+    ]
+    knowledge = Knowledge(facts, hashed_words)
+    assert {"spider-silk", "leaf"} <= set(knowledge.experts_for(concept))
+    assert "the words for spider web, " in knowledge.note_on(concept)
+
+
+@pytest.mark.parametrize(
+    "concept", ["Eine Brücke, die sich selbst heilt und mit dem Wind wächst", "橋", "asdf zxcv"]
+)
+def test_a_concept_of_which_nothing_is_understood_is_noted(concept: str) -> None:
+    note = Knowledge([_fact(1, "Veins branch")], hashed_words).note_on(concept)
+    assert "no word of this concept was understood" in note
+
+
+@pytest.mark.parametrize("concept", ["a web that drains", "veins for a roof", "🕸️ 🍃", "Nacre"])
+def test_a_concept_in_english_is_not_noted(concept: str) -> None:
+    assert Knowledge([_fact(1, "Veins branch")], hashed_words).note_on(concept) == ""
+
+
 @_slow
 @pytest.mark.parametrize(
     "concept", ["asdf qwer zxcv", "شبكة العنكبوت وورقة الشجر", "42", "a chair"]

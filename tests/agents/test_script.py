@@ -100,13 +100,20 @@ turns:
         assert wanted in told, wanted
 
 
+def test_a_faulty_turn_is_the_only_fault_told(tmp_path):
+    text = "name: a\nturns: [{name: one, ask: x, colour: red}]\n"
+    script, faults = check_script(write(tmp_path, text), {})
+    assert script is None
+    assert faults == ("at turns.0.colour: extra inputs are not permitted, got 'red'",)
+
+
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
         ("{reply.two}", "wanted an earlier reply \\(none\\), got {reply.two}"),
         ("{reply.1}", "wanted an earlier reply"),
         ("{reply.}", "wanted an earlier reply"),
-        ("{topic}", "wanted a field \\(none\\)"),
+        ("{topic}", "wanted a field \\(none\\) .* write {{topic}} for braces that are meant"),
     ],
 )
 def test_a_reply_or_field_that_does_not_exist_is_named(tmp_path, place, fault):
@@ -119,8 +126,15 @@ def test_a_reply_or_field_that_does_not_exist_is_named(tmp_path, place, fault):
     ("text", "fault"),
     [
         ("- just\n- a list", "wanted a script with name and turns"),
-        ("name: [", "wanted YAML"),
-        ("name: a\nturns: []", "at turns"),
+        ("name: [", "wanted YAML in .*, line 1, column 8: "),
+        (
+            "name: a\nturns: [{name: x, ask: y}]\nturns: []",
+            "line 3, column 1: 'turns is given twice'",
+        ),
+        ("name: a\nturns: []", r"at turns: wanted at least one, got '\[\]'"),
+        ("name: a\nturns: [x]", "at turns.0: wanted keys and values, got 'x'"),
+        ("name: ''\nturns: [{name: x, ask: y}]", "at name: "),
+        ("name: a\nturns: [{name: x, ask: ' '}]", r"turn 1 \(x\): wanted a question in words"),
         ("name: a\nmodels: []\nturns: [{name: x, ask: y}]", "at models"),
         ("name: a\nturns: [{name: 'x y', ask: y}]", "wanted a name of letters"),
         ("x" * 1_100_000, "more than 1 MB"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ async def test_what_ends_an_interview_has_a_name_and_the_turns_so_far_are_kept(
     assert [turn.outcome for turn in turns] == ["answered", outcome]
     assert error in turns[1].error
     assert list(turns) == kept
+
+
+async def test_a_turn_without_a_reply_took_its_time_too():
+    class Failing(FakeEngine):
+        async def generate(self, request):
+            await asyncio.sleep(0.1)
+            raise EngineError("lost")
+
+    slow = FakeEngine(["slow words " * 50], delay_s=0.02)
+    for engine, limit_s, outcome in ((slow, 0.2, "timed out"), (Failing(), 9.0, "failed")):
+        (turn,) = await interview(script(), engine, seed=0, timeout_s=limit_s)
+        assert turn.outcome == outcome
+        assert 0.1 <= turn.seconds < 2.0
 
 
 async def test_empty_broken_and_cut_replies_are_told_apart():

@@ -132,6 +132,17 @@ async def test_one_round_is_one_prompt_one_rendering_one_critique() -> None:
     assert talk.stop_reason == "the bound of 1 round was reached"
 
 
+async def test_what_was_not_understood_of_a_foreign_brief_is_told_and_kept() -> None:
+    heard: list[Event] = []
+    brief = Brief(concept="像蜘蛛网一样分散载荷、像叶子一样排水的膜")
+    talk = await _talk(FakeEngine(_obedient), brief=brief, on_event=heard.append)
+    found = next(event for event in heard if isinstance(event, FactsFound))
+    assert found.domains == ("spider-silk", "leaf")
+    assert "the words for spider web, leaf of this concept were understood" in found.note
+    assert talk.facts_note == found.note
+    assert (await _talk(FakeEngine(_obedient))).facts_note == ""
+
+
 async def test_turns_say_who_spoke_with_which_model_and_how_much() -> None:
     talk = await _talk(FakeEngine(_obedient))
     assert [turn.index for turn in talk.turns] == [0, 1, 2, 3]

@@ -136,6 +136,25 @@ def test_an_unforeseen_fault_of_one_interview_is_recorded(tmp_path, caplog):
     assert "Traceback" in caplog.text
 
 
+def test_a_turn_that_failed_tells_how_long_it_was_tried(tmp_path):
+    class Slow(FakeEngine):
+        def count_tokens(self, messages):
+            time.sleep(0.1)
+            raise ZeroDivisionError("odd")
+
+    def open_engine(model: str) -> FakeEngine:
+        if model == "lost":
+            time.sleep(0.1)
+            raise KeyError("shard")
+        return Slow(model=model)
+
+    said = []
+    plan = replace(PLAN, models=("lost", "slow"), seeds=(0,))
+    held = converse(plan, tmp_path / "run", open_engine, on_turn=lambda turn, n: said.append(turn))
+    assert [h.error for h in held] == ["KeyError: 'shard'", "ZeroDivisionError: odd"]
+    assert all(0.1 <= turn.seconds < 2.0 for turn in said)
+
+
 def test_another_script_in_the_folder_is_refused_and_forgotten_by_force(tmp_path):
     converse(PLAN, tmp_path / "run", Opener())
     other = replace(PLAN, script=SCRIPT.model_copy(update={"system": "Else."}))
@@ -281,6 +300,37 @@ def test_all_faults_of_a_call_come_before_anything_loads(tmp_path, capsys):
         "'no'",
     ):
         assert wanted in told
+
+
+def test_an_interrupt_says_that_finished_turns_are_kept(tmp_path, capsys, monkeypatch):
+    class Interrupted(FakeEngine):
+        async def generate(self, request):
+            if len(self.requests) == 1:
+                raise KeyboardInterrupt
+            return await super().generate(request)
+
+    script, out = tmp_path / "s.yaml", tmp_path / "out"
+    script.write_text("name: s\nturns: [{name: a, ask: x}, {name: b, ask: y}]\n")
+    opener = "ui.commands.converse.engine_opener"
+    monkeypatch.setattr(opener, lambda note: lambda model: Interrupted(answered, model=model))
+    assert run(["converse", str(script), "-o", str(out)]) == 130
+    told = capsys.readouterr().err
+    assert f"interrupted; finished turns are kept in {out}, run it again to go on" in told
+    assert [turn.turn for turn in read_turns(out / "turns.jsonl")] == ["a"]
+
+
+def test_the_closing_error_names_every_reason_once(tmp_path, capsys):
+    script = tmp_path / "s.yaml"
+    script.write_text("name: s\nturns: [{name: a, ask: x}]\n")
+    models = [tmp_path / name for name in ("one", "two")]
+    for model in models:
+        model.mkdir()
+    call = ["converse", str(script), "-o", str(tmp_path / "out"), "--seed", "0", "--seed", "1"]
+    assert run([*call, "-m", str(models[0]), "-m", str(models[1])]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "wanted 4 complete interviews, 4 are not: " in told
+    for model in models:
+        assert told.count(f"{model}, seed 0 and 1 more: wanted") == 1
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(tmp_path, capsys):

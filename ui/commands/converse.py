@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orbweave.errors import OrbweaveError
+from orbweave.errors import Cancelled, OrbweaveError
 from ui.commands import options
 
 if TYPE_CHECKING:
@@ -126,15 +126,22 @@ def converse(
         return
     with logged("converse", plan.script.name, target) as entry:
         note = both(answer.note, entry.note)
-        held = held_by(
-            plan,
-            target,
-            engine_opener(note),
-            drawing=_drawing(settings, structure) if render else None,
-            note=note,
-            on_turn=lambda turn, total: note(_turn_line(turn, total)),
-            force=force,
-        )
+        try:
+            held = held_by(
+                plan,
+                target,
+                engine_opener(note),
+                drawing=_drawing(settings, structure) if render else None,
+                note=note,
+                on_turn=lambda turn, total: note(_turn_line(turn, total)),
+                force=force,
+            )
+        except KeyboardInterrupt:
+            held = None
+        if held is None:  # out here, or the interrupt would be our error's context and be told
+            raise Cancelled(
+                f"interrupted; finished turns are kept in {target}, run it again to go on"
+            )
     for each in held:
         answer.line(_line(each, len(plan.script.turns)))
     incomplete = [each for each in held if not each.is_complete]
@@ -142,8 +149,7 @@ def converse(
     if incomplete:
         raise InterviewsIncomplete(
             f"wanted {len(held)} complete interviews, {len(incomplete)} are not: "
-            f"{incomplete[0].model}, seed {incomplete[0].seed}: {_why(incomplete[0])}; "
-            "run it again to ask what is missing"
+            f"{_reasons(incomplete)}; run it again to ask what is missing"
         )
 
 
@@ -246,10 +252,9 @@ def _turn_line(turn: SpokenTurn, total: int) -> str:
     from agents.transcript import said_of
 
     said = said_of(turn) or "answered"
-    return (
-        f"{turn.model}, seed {turn.seed}, {turn.index + 1}/{total} {turn.turn}: {said}, "
-        f"{turn.n_tokens} tokens in {turn.seconds:.0f} s"
-    )
+    spent = f"{turn.seconds:.1f} s"
+    spent = f", {turn.n_tokens} tokens in {spent}" if turn.is_finished else f" (after {spent})"
+    return f"{turn.model}, seed {turn.seed}, {turn.index + 1}/{total} {turn.turn}: {said}{spent}"
 
 
 def _line(held: Interviewed, total: int) -> str:
@@ -257,6 +262,17 @@ def _line(held: Interviewed, total: int) -> str:
     drawn = f", {len(held.pictures)} pictures" if held.pictures else ""
     why = "" if held.is_complete else f" ({_why(held)})"
     return f"{held.transcript}: {held.n_turns}/{total} turns{json}{drawn}, {held.outcome}{why}"
+
+
+def _reasons(incomplete: Sequence[Interviewed]) -> str:
+    """Return every different reason, the commonest first, with whom it befell."""
+    befell: dict[str, list[str]] = {}
+    for held in incomplete:
+        befell.setdefault(_why(held), []).append(f"{held.model}, seed {held.seed}")
+    return "; ".join(
+        f"{who[0]}{f' and {len(who) - 1} more' if len(who) > 1 else ''}: {why}"
+        for why, who in sorted(befell.items(), key=lambda item: -len(item[1]))
+    )
 
 
 def _why(held: Interviewed) -> str:

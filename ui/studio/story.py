@@ -58,6 +58,7 @@ class Story:
     """Happenings so far; tells a reader whether anything is new."""
     domains: tuple[str, ...] = ()
     facts: dict[str, Citation] = field(default_factory=dict)
+    facts_note: str = ""
     speeches: dict[int, Speech] = field(default_factory=dict)
     prompts: dict[int, ImagePrompt] = field(default_factory=dict)
     pictures: dict[int, tuple[Picture, ...]] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Story:
         elif isinstance(what, FactsFound):
             self.domains = what.domains
             self.facts |= {fact.id: fact for fact in what.facts}
+            self.facts_note = what.note
         elif isinstance(what, TurnStarted):
             self.note = ""
             self._speech(what.index, what.speaker, what.role, what.model)
