@@ -73,6 +73,8 @@ class CaptionedPicture(NamedTuple):
     path: Path
     caption: str
     """Without the trigger, unless it was written there."""
+    place: str
+    """Where the caption belongs, for a message: a text file or a line."""
 
 
 def captioned_pictures(recipe: AdapterRecipe, beside: Path) -> list[CaptionedPicture]:
@@ -94,11 +96,14 @@ def captioned_pictures(recipe: AdapterRecipe, beside: Path) -> list[CaptionedPic
         )
     for row in rows:
         if not row.path.is_file():
-            raise UsageError(f"wanted the picture {row.path} of {source}, found no such file")
+            came = "a folder" if row.path.is_dir() else "no such file"
+            raise UsageError(
+                f"wanted the picture {row.path} of {row.place}, found {came}; check the path"
+            )
         if not (row.caption or recipe.trigger):
             raise UsageError(
-                f"wanted a caption for {row.path}, found none; write one into "
-                f"{row.path.with_suffix('.txt').name}, or give the recipe a trigger"
+                f"wanted a caption for {row.path}, found none; write one into {row.place}, "
+                "or give the recipe a trigger"
             )
     return rows
 
@@ -107,28 +112,28 @@ def _from_folder(folder: Path) -> Iterator[CaptionedPicture]:
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
         if path.suffix.lower() in PICTURES:
             sidecar = path.with_suffix(".txt")
-            yield CaptionedPicture(
-                path, _caption(_text(sidecar), sidecar) if sidecar.is_file() else ""
-            )
+            caption = _caption(_text(sidecar), sidecar) if sidecar.is_file() else ""
+            yield CaptionedPicture(path, caption, sidecar.name)
 
 
 def _from_jsonl(source: Path) -> Iterator[CaptionedPicture]:
     for number, line in enumerate(_text(source).splitlines(), 1):
         if not line.strip():
             continue
+        place = f"line {number} of {source}"
         try:
             row = json.loads(line)
             picture = _first(row, _PICTURE_KEYS)
             caption = _first(row, _TEXT_KEYS) or ""
         except (ValueError, AttributeError, RecursionError) as err:
-            raise UsageError(f"wanted a JSON object in line {number} of {source}") from err
+            raise UsageError(
+                f"wanted a JSON object in {place}, got {shown(line)}; mend that line"
+            ) from err
         if not picture:
             raise UsageError(
-                f"wanted one of {', '.join(_PICTURE_KEYS)} in line {number} of {source}, "
-                f"got {shown(line)}"
+                f"wanted one of {', '.join(_PICTURE_KEYS)} in {place}, got {shown(line)}"
             )
-        told = _caption(caption, f"line {number} of {source}")
-        yield CaptionedPicture(source.parent / picture, told)
+        yield CaptionedPicture(source.parent / picture, _caption(caption, place), place)
 
 
 def _first(row: dict[str, Any], keys: tuple[str, ...]) -> str | None:

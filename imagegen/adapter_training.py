@@ -24,21 +24,23 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imagegen.adapter_recipe import AdapterRecipe, CaptionedPicture, captioned_pictures
-from imagegen.checkpoint import load_checkpoint, save_checkpoint
+from imagegen.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from imagegen.device import environment, mixed_precision
 from imagegen.latent_space import encoded
 from imagegen.loading import Loaded, load_model
 from imagegen.lora import TRIGGER_KEY, USUAL_NAME
 from imagegen.start import read_picture
-from orbweave.errors import Cancelled, EngineError, UsageError
+from orbweave.errors import Cancelled, EngineError, OutputError, UsageError
 from orbweave.files import build_folder, check_output, sha256_file, write_text
 
-__all__ = ["ADAPTER", "TrainedAdapter", "train_adapter"]
+__all__ = ["ADAPTER", "TrainedAdapter", "kept_step", "train_adapter"]
 
 ADAPTER = "adapter"
 """Sub-folder of a run with what it came to."""
 RECIPE = "recipe.json"
 METRICS = "metrics.jsonl"
+PARTS = ("adapter", "optimiser")
+"""Of a checkpoint."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 OTHERS = (
     "conv1", "conv2", "conv_in", "conv_out", "conv", "time_emb_proj", "proj_in", "proj_out",
@@ -99,6 +101,7 @@ def train_adapter(
 
     Raises:
         UsageError: no pictures, a run folder of another recipe, or a family without UNet.
+        OutputError: `out` holds something else, or cannot be written.
         ModelError: the model is missing or damaged.
         EngineError: the loss is not finite any more.
         Cancelled: as `cancelled` said.
@@ -124,13 +127,23 @@ def train_adapter(
     return TrainedAdapter(folder, recipe.steps, first, last)
 
 
+def kept_step(out: Path) -> int:
+    """Return the step a training in `out` would go on from; 0 if there is no checkpoint."""
+    return newest_step(out, PARTS)
+
+
 def _note_of(recipe: AdapterRecipe, pictures: list[CaptionedPicture], out: Path) -> str:
     """Return what is trained, as noted in `out`; refuse to go on with something else."""
     check_output(out / RECIPE, force=True)
     data = [[picture.path.name, sha256_file(picture.path), picture.caption] for picture in pictures]
     now = json.dumps({"recipe": recipe.model_dump(exclude={"steps"}), "data": data}, indent=1)
     noted = out / RECIPE
-    if noted.is_file() and noted.read_text(encoding="utf-8") != now:
+    if not noted.is_file() and out.is_dir() and any(out.iterdir()):
+        raise OutputError(
+            f"wanted a new folder or an earlier training in {out}, found other files there; "
+            "give another --out"
+        )
+    if noted.is_file() and noted.read_bytes() != now.encode():
         raise UsageError(
             f"wanted to go on with the training in {out}, its recipe or pictures were others; "
             "only `steps` may change: give another --out"
@@ -216,7 +229,8 @@ def _fit(
     schedule = build(loaded.scheduler)
     weights = [p for p in pipe.unet.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.01)
-    parts: Mapping[str, Any] = {"adapter": _AdapterState(pipe.unet), "optimiser": optimiser}
+    states = (_AdapterState(pipe.unet), optimiser)
+    parts: Mapping[str, Any] = dict(zip(PARTS, states, strict=True))
     start = load_checkpoint(out, parts)
     pipe.unet.train()
     losses: list[float] = []

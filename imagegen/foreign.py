@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from imagegen.comfyui import settings_of_graph
+from imagegen.fields import in_words
 from imagegen.png import PARAMETERS_KEY, read_texts
 from imagegen.samplers import SAMPLERS
 from orbweave.errors import UsageError, shown
@@ -83,9 +84,8 @@ def read_foreign(path: Path) -> ForeignPicture:
         request = RenderRequest.model_validate(fields)
     except ValidationError as err:
         first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise UsageError(
-            f"wanted settings that can be rendered in {path}, got {where} "
+            f"wanted settings that can be rendered in {path}, got {in_words(first['loc'])} "
             f"{shown(first['input'])}: {first['msg'].lower()}; give the words to "
             "`orbweave render`, with settings of your own"
         ) from err
@@ -107,7 +107,7 @@ def _found_in(texts: Mapping[str, str], path: Path) -> _Found:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as err:
         raise UsageError(
             f"wanted settings of a known tool in {path}, got text that is not in its form "
-            f"({type(err).__name__}); it was edited or damaged: give the file as it was written"
+            f"({shown(err, 80)}); it was edited or damaged: give the file as it was written"
         ) from err
     raise UsageError(
         f"wanted settings of Orbweave, AUTOMATIC1111, InvokeAI, ComfyUI or Fooocus in {path}, "
@@ -154,11 +154,11 @@ def _a1111(text: str) -> _Found:
     }
     for key, (name, convert) in known.items():
         if key in pairs:
-            fields[name] = convert(pairs.pop(key))
+            fields[name] = _converted(key, pairs.pop(key), convert)
     if "strength" in fields:
         unknown.append("the picture it started from")
     if "Seed" in pairs:
-        fields["seeds"] = (int(pairs.pop("Seed")),)
+        fields["seeds"] = (_converted("Seed", pairs.pop("Seed"), int),)
     if "Size" in pairs:
         fields["width"], fields["height"] = _size(pairs.pop("Size"))
     if "Sampler" in pairs:
@@ -254,6 +254,13 @@ def _comfyui(graph: dict[str, Any]) -> _Found:
 # ---------------------------------------------------------------------------------- values
 
 
+def _converted(key: str, value: str, convert: Callable[[str], Any]) -> Any:
+    try:
+        return convert(value)
+    except ValueError as err:
+        raise ValueError(f"{key}: {value}") from err
+
+
 def _unquoted(value: str) -> str:
     return str(json.loads(value)) if value.startswith('"') else value.strip()
 
@@ -267,7 +274,7 @@ def _without_adapters(prompt: str) -> tuple[str, tuple[tuple[str, float], ...]]:
 def _size(text: str) -> tuple[int, int]:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(text)
+        raise ValueError(f"the size {text}")
     return int(match[1]), int(match[2])
 
 

@@ -43,6 +43,14 @@ def read_mask(path: Path, width: int, height: int) -> Mask:
     return np.asarray(grey, dtype=np.float32)
 
 
+def nothing_to_keep(mask: Path) -> UsageError:
+    """Return the error for a mask over nothing but words."""
+    return UsageError(
+        f"wanted a picture to redraw inside the mask {mask}, got words alone; "
+        "give the picture, or a structure"
+    )
+
+
 def joined(drawn: Pixels, kept: Pixels, mask: Mask) -> Pixels:
     """Return the drawn picture where the mask is 1, and the kept one where it is 0."""
     share = mask[..., None]

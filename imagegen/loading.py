@@ -21,10 +21,10 @@ from imagegen.latent_space import Preview
 from imagegen.lora import Adapter, refuse_pickle
 from orbweave.errors import ModelError, UsageError, shown
 from orbweave.files import sha256_file
-from orbweave.models import ModelRef, cached_folder, resolve, resolve_adapter
-from orbweave.weights import hash_weights, read_header, weight_files
+from orbweave.models import ModelRef, cached_folder, catalogue_entry, resolve, resolve_adapter
+from orbweave.weights import TensorInfo, hash_weights, read_header, weight_files
 
-__all__ = ["LOOM", "Loaded", "load_model"]
+__all__ = ["LOOM", "Loaded", "check_model", "control_ref", "load_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,31 @@ def load_model(
     return Loaded(model, control, pipe, from_picture, family, scheduler, sha256, where)
 
 
+def check_model(model: str) -> None:
+    """Raise as `load_model` does for what is on this machine; the Hub is not asked."""
+    refuse_pickle(model)
+    if model.endswith(".safetensors"):
+        _header_of(Path(model).expanduser())
+        return
+    ref = ModelRef.parse(model)
+    if ref.kind == "hub" or ref.kind == "catalogue" and catalogue_entry(ref.name).kind == "image":
+        return  # is fetched or assembled when it is needed
+    resolve(ref, "image")
+
+
+def control_ref(control: str) -> ModelRef:
+    """Return where a ControlNet is.
+
+    Raises:
+        UsageError: a model that can be no ControlNet.
+        ModelError: nothing there.
+    """
+    ref = ModelRef.parse(control)
+    if ref.kind not in {"folder", "hub"}:
+        raise UsageError(f"wanted a ControlNet's folder or org/name, got {shown(control)}")
+    return ref
+
+
 def _lay_channels_last(pipe: Any) -> None:
     """Store the weights of convolutions as they are used; saves a tenth to a quarter of the time.
 
@@ -172,14 +197,7 @@ def _from_file(path: Path, dtype: str) -> Any:
     import torch
     from diffusers.loaders.single_file_utils import SingleFileComponentError
 
-    if not path.is_file():
-        raise ModelError(f"wanted the checkpoint {path}, found no such file; check the path")
-    header = read_header(path)
-    if any("lora" in key for key in header):
-        raise UsageError(
-            f"wanted a whole model, got the adapter {path}; give it as --adapter, "
-            "and the model it was made for as --model"
-        )
+    header = _header_of(path)
     config = _config_folder(path, header)
     try:
         kind = json.loads((config / "model_index.json").read_text("utf-8"))["_class_name"]
@@ -200,6 +218,20 @@ def _from_file(path: Path, dtype: str) -> Any:
             f"wanted the checkpoint {path} by the configuration in {config}, it does not load "
             f"({shown(err, 200)}); give the configuration of the model it was made from"
         ) from err
+
+
+def _header_of(path: Path) -> dict[str, TensorInfo]:
+    """Read what a checkpoint holds; refuse what is none, or an adapter."""
+    if not path.is_file():
+        came = "a folder" if path.is_dir() else "no such file"
+        raise ModelError(f"wanted the checkpoint {path}, found {came}; check the path")
+    header = read_header(path, "give a whole model as a .safetensors file, or fetch it again")
+    if any("lora" in key for key in header):
+        raise UsageError(
+            f"wanted a whole model, got the adapter {path}; give it as --adapter, "
+            "and the model it was made for as --model"
+        )
+    return header
 
 
 def _config_folder(path: Path, header: Any) -> Path:
@@ -236,10 +268,7 @@ def _control_net(control: str | None, beside: Path | None, family: Family, dtype
         )
     folder = beside
     if control is not None:
-        ref = ModelRef.parse(control)
-        if ref.kind not in {"folder", "hub"}:
-            raise UsageError(f"wanted a ControlNet's folder or org/name, got {shown(control)}")
-        folder = resolve_adapter(ref, logger.info)
+        folder = resolve_adapter(control_ref(control), logger.info)
     assert folder is not None
     try:
         named = json.loads((folder / "config.json").read_text("utf-8")).get("_class_name")

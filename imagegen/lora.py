@@ -25,6 +25,7 @@ __all__ = [
     "TRIGGER_KEY",
     "Adapter",
     "apply_adapters",
+    "check_adapter",
     "find_adapter",
     "refuse_pickle",
     "triggered",
@@ -87,13 +88,21 @@ def find_adapter(ref: str, weight: float) -> Adapter:
     refuse_pickle(ref)
     path = Path(os.path.expanduser(ref))  # Path's own raises for a user who is not there
     if not path.is_file():
-        folder, name = _folder_of(ref)
+        repository, name = _parsed(ref)
+        folder = resolve_adapter(repository, logger.info)
         path = folder / name if name else _only_file(folder, ref)
     if not path.is_file():
         raise ModelError(f"wanted the adapter {shown(ref)}, found no such file; check the name")
-    read_header(path)
+    read_header(path, "give a LoRA adapter as a .safetensors file, or fetch it again")
     trigger = trigger_of(ref) or _trigger_in(path) or ""
     return Adapter(ref, weight, path, trigger[:MAX_TRIGGER_CHARS], sha256_file(path))
+
+
+def check_adapter(ref: str) -> None:
+    """Raise as `find_adapter` does for what is on this machine; the Hub is not asked."""
+    refuse_pickle(ref)
+    if Path(os.path.expanduser(ref)).is_file() or _parsed(ref).repository.kind == "folder":
+        find_adapter(ref, 1.0)
 
 
 def triggered(prompt: str, adapters: Iterable[Adapter]) -> str:
@@ -169,8 +178,14 @@ def _quiet_library() -> Iterator[None]:
         library.setLevel(level)
 
 
-def _folder_of(ref: str) -> tuple[Path, str | None]:
-    """The adapter's folder, and the file in it if the reference names one."""
+class _Place(NamedTuple):
+    """Where an adapter is: a folder or Hub repository, and the file in it if one is named."""
+
+    repository: ModelRef
+    file: str | None
+
+
+def _parsed(ref: str) -> _Place:
     repository, name = ref, None
     if ref.endswith(".safetensors") and ref.count("/") >= 2 and ref[0] not in "/.~":
         owner, model, name = ref.split("/", 2)
@@ -185,7 +200,7 @@ def _folder_of(ref: str) -> tuple[Path, str | None]:
             f"wanted an adapter's file, folder or org/name, got {shown(ref)}; "
             "a model with settings of its own is given as --model"
         )
-    return resolve_adapter(parsed, logger.info), name
+    return _Place(parsed, name)
 
 
 def _only_file(folder: Path, ref: str) -> Path:

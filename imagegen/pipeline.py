@@ -16,7 +16,7 @@ from imagegen.assembly import WEIGHTS
 from imagegen.carried import renewal
 from imagegen.device import Dtype, environment, number_type
 from imagegen.drawing import Drawn, OnPreview, OnStep, Watch, draw, stop_if
-from imagegen.inpainting import Mask, read_mask
+from imagegen.inpainting import Mask, nothing_to_keep, read_mask
 from imagegen.loading import LOOM, Loaded, load_model
 from imagegen.lora import Adapter, apply_adapters, find_adapter, triggered
 from imagegen.png import AdapterNote, PngNote, encode_png, sidecar_of
@@ -184,10 +184,7 @@ def _mask_of(mask: Path | None, start: Start, request: RenderRequest) -> Mask | 
     if mask is None:
         return None
     if start.pixels is None:
-        raise UsageError(
-            f"wanted a picture to redraw inside the mask {mask}, got words alone; "
-            "give the picture, or a structure"
-        )
+        raise nothing_to_keep(mask)
     return read_mask(mask, request.width, request.height)
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from imagegen.fields import in_words
 from orbweave import __version__
 from orbweave.errors import UsageError, shown
 from orbweave.records import Record, RenderRequest
@@ -28,6 +29,7 @@ __all__ = [
     "AdapterNote",
     "PngNote",
     "encode_png",
+    "has_record",
     "parameters_text",
     "read_note",
     "read_parameters",
@@ -184,11 +186,20 @@ def read_note(path: Path) -> PngNote:
         return PngNote.model_validate_json(texts[NOTE_KEY])
     except ValidationError as err:
         first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        where = in_words(first["loc"]) or "the document"
         raise UsageError(
             f"wanted an Orbweave record of version 1 in {path}, got one that fails at "
             f"{where}: {first['msg']}; it was edited, or written by another version"
         ) from err
+
+
+def has_record(path: Path) -> bool:
+    """Whether a PNG carries a record of ours, or text too damaged to tell; other files do not."""
+    try:
+        return NOTE_KEY in read_texts(path)
+    except UsageError:
+        with _opened(path) as file:
+            return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def read_request(path: Path) -> RenderRequest:

@@ -31,7 +31,7 @@ Kind = Literal["language", "image"]
 _MAX_HEADER_BYTES = 100_000_000
 """The limit of the format's reference reader."""
 _HEAD_FILE: dict[Kind, str] = {"language": "config.json", "image": "model_index.json"}
-_MEND = "remove the folder and fetch or build the model again"
+_MEND = "move the folder away and fetch or build the model again"
 
 
 class TensorInfo(NamedTuple):
@@ -42,8 +42,12 @@ class TensorInfo(NamedTuple):
     shape: tuple[int, ...]
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
+def read_header(path: Path, mend: str = _MEND) -> dict[str, TensorInfo]:
     """Return name -> (dtype, shape) of a safetensors file whose size fits its header.
+
+    Args:
+        path: The file.
+        mend: What to do if it is none, for the message.
 
     Raises:
         ModelError: the file is missing, truncated or not safetensors.
@@ -55,21 +59,25 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError(f"a header of {length} bytes in a file of {size}")
             header: dict[str, Any] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
+        if not isinstance(header, dict):
+            raise ValueError("a header that is no JSON object")
+        metadata = header.pop("__metadata__", None) or {}
+        if not isinstance(metadata, dict) or {*map(type, metadata.values())} - {str}:
+            raise ValueError("__metadata__ that is no object of texts")
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         tensors = {n: TensorInfo(e["dtype"], tuple(e["shape"])) for n, e in header.items()}
     except OSError as err:
         raise ModelError(
-            f"wanted to read the weights {path}, the system said {shown(err.strerror)}; {_MEND}"
+            f"wanted to read the weights {path}, the system said {shown(err.strerror)}; {mend}"
         ) from err
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as err:
         raise ModelError(
-            f"wanted safetensors weights in {path}, found something else ({shown(err)}); {_MEND}"
+            f"wanted safetensors weights in {path}, found something else ({shown(err)}); {mend}"
         ) from err
     if 8 + length + end != size:
         raise ModelError(
             f"wanted {8 + length + end:,} bytes of weights in {path}, found {size:,}: "
-            f"the file is cut off or damaged; {_MEND}"
+            f"the file is cut off or damaged; {mend}"
         )
     return tensors
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from orbweave.errors import UsageError
+from orbweave.errors import Cancelled, UsageError
 
 if TYPE_CHECKING:
     from imagegen.adapter_recipe import AdapterRecipe
@@ -18,10 +19,13 @@ PARENT = Path("runs")
 
 
 class ImageRecipe(NamedTuple):
-    """A recipe, and the folder its paths are relative to."""
+    """A recipe, and where it came from."""
 
     recipe: AdapterRecipe
     beside: Path
+    """Folder its paths are relative to."""
+    source: str
+    """As it was asked for."""
 
 
 def image_recipe(source: str) -> ImageRecipe | None:
@@ -47,7 +51,7 @@ def image_recipe(source: str) -> ImageRecipe | None:
             f"wanted a recipe of an image adapter in {path}, found {len(faults)} faults: "
             f"{'; '.join(faults)}"
         )
-    return ImageRecipe(recipe, path.parent)
+    return ImageRecipe(recipe, path.parent, source)
 
 
 def train_image_adapter(
@@ -57,11 +61,12 @@ def train_image_adapter(
 
     Raises:
         OrbweaveError: as `imagegen.adapter_training.train_adapter` does.
+        Cancelled: interrupted; says what is kept and how to go on.
     """
     from imagegen.adapter_recipe import captioned_pictures
     from ui.bar import bar
 
-    recipe, beside = known
+    recipe, beside, source = known
     target = out or PARENT / recipe.name
     pictures = captioned_pictures(recipe, beside)
     plan = {
@@ -77,13 +82,24 @@ def train_image_adapter(
         answer.line(f"{len(pictures)} pictures, {recipe.steps} steps of {recipe.batch}")
         answer.end(plan, f"dry run: would train {recipe.name} in {target}")
         return
-    from imagegen.adapter_training import train_adapter
+    from imagegen.adapter_training import kept_step, train_adapter
 
     answer.note(f"loading the image model {recipe.model}")
-    with bar("training", "step") as on_step:
-        trained = train_adapter(
-            recipe, target, beside=beside, on_step=lambda step, total, _: on_step(step, total)
-        )
+    trained = None
+    try:
+        with bar("training", "step") as on_step:
+            trained = train_adapter(
+                recipe, target, beside=beside, on_step=lambda step, total, _: on_step(step, total)
+            )
+    except KeyboardInterrupt:
+        if not target.is_dir():
+            raise
+    if trained is None:
+        # Out here, or the interrupt would hang on to our error as its context and be told instead.
+        command = shlex.join(["orbweave", "train", source, "--out", str(target)])
+        step = kept_step(target)
+        kept = f"step {step} is kept in {target}" if step else "before the first checkpoint"
+        raise Cancelled(f"interrupted; {kept}, go on with: {command}")
     answer.line(f"loss {trained.first_loss:.4f} at first, {trained.last_loss:.4f} at last")
     answer.end(
         plan

@@ -85,6 +85,7 @@ class RenderSettings:
         """
         from pydantic import ValidationError
 
+        from imagegen.fields import in_words
         from imagegen.presets import preset
 
         usual = preset(self.model)
@@ -112,10 +113,9 @@ class RenderSettings:
             )
         except ValidationError as err:
             first = err.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
             raise UsageError(
-                f"wanted a {where} that can be rendered, got {shown(first['input'])}: "
-                f"{first['msg'].lower()}"
+                f"wanted a {in_words(first['loc'])} that can be rendered, "
+                f"got {shown(first['input'])}: {first['msg'].lower()}"
             ) from err
 
 
@@ -223,6 +223,8 @@ def _read_structure(path: Path) -> Structure:
     import yaml
     from pydantic import ValidationError
 
+    from imagegen.fields import in_words
+
     try:
         if path.stat().st_size > MAX_STRUCTURE_BYTES:
             raise UsageError(f"wanted a structure file, got {path} of more than 100 kB")
@@ -239,5 +241,5 @@ def _read_structure(path: Path) -> Structure:
         raise UsageError(f"wanted JSON or YAML in {path}, got {shown(err)}") from err
     except ValidationError as err:
         first = err.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "structure"
+        where = in_words(first["loc"]) or "the whole"
         raise UsageError(f"wanted a structure in {path}, at {where}: {first['msg']}") from err

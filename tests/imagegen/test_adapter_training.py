@@ -63,7 +63,8 @@ def test_pictures_of_a_jsonl_file_are_beside_it(folder: Path, keys: tuple[str, s
         ("{", "JSON object in line 1"),
         ("[" * 100_000, "JSON object in line 1"),
         ('{"text": "no picture"}', "one of image, file_name in line 1"),
-        ('{"image": "nowhere.png"}', "found no such file"),
+        ('{"image": "nowhere.png"}', "nowhere.png of line 1 of .*, found no such file"),
+        ('{"image": "pictures"}', "pictures of line 1 of .*, found a folder; check the path"),
         ("", "found none"),
         (json.dumps({"image": "a.png", "text": "x" * 2_001}), "line 1 .* got 2,001; shorten it"),
         (b"\xff\xfe", "none that is UTF-8"),
@@ -85,6 +86,12 @@ def test_a_picture_needs_a_caption_or_a_trigger(folder: Path) -> None:
         captioned_pictures(recipe(images="nowhere"), folder)
     with pytest.raises(UsageError, match="wanted pictures .* found none"):
         captioned_pictures(recipe(images="~nobody-of-this-name"), folder)
+
+
+def test_a_missing_caption_of_a_jsonl_file_belongs_into_its_line(folder: Path) -> None:
+    (folder / "rows.jsonl").write_text('\n{"image": "pictures/web.png", "label": "a web"}\n')
+    with pytest.raises(UsageError, match="found none; write one into line 2 of .*rows.jsonl, or"):
+        captioned_pictures(recipe(images="rows.jsonl", trigger=""), folder)
 
 
 def test_trigger_words_are_put_in_front_once() -> None:
@@ -109,6 +116,9 @@ def test_an_adapter_that_is_not_there_is_told(tmp_path: Path) -> None:
         find_adapter("~nobody-of-this-name/c.safetensors", 1.0)
     with pytest.raises(ModelError, match="safetensors weights"):
         find_adapter(str(tmp_path / "two" / "a.safetensors"), 1.0)
+    (tmp_path / "notes.png").write_text("my own, and a long one")
+    with pytest.raises(ModelError, match="found something .*; give a LoRA adapter as a .safetens"):
+        find_adapter(str(tmp_path / "notes.png"), 1.0)
     with pytest.raises(UsageError, match="pickled file .* models convert .* --trust-pickle"):
         find_adapter(str(tmp_path / "old.ckpt"), 1.0)
 
@@ -217,6 +227,22 @@ def test_a_file_where_the_run_should_go_is_told_before_the_model_is_loaded(
 ) -> None:
     (folder / "run").touch()
     with pytest.raises(OutputError, match="is no folder"):
+        train("run", recipe(), load=lambda model: pytest.fail("loaded"))
+
+
+@pytest.mark.parametrize("name", ["checkpoint-final/a.bin", "checkpoint-5/model.bin", "thesis"])
+def test_a_folder_of_something_else_is_left_as_it_is(train: Train, folder: Path, name: str) -> None:
+    (folder / "run" / name).parent.mkdir(parents=True)
+    (folder / "run" / name).touch()
+    with pytest.raises(OutputError, match="found other files there; give another --out"):
+        train("run", recipe(), load=lambda model: pytest.fail("loaded"))
+    assert [p for p in (folder / "run").rglob("*") if p.is_file()] == [folder / "run" / name]
+
+
+def test_a_recipe_note_that_is_not_text_is_told(train: Train, folder: Path) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "recipe.json").write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="its recipe or pictures were others"):
         train("run", recipe(), load=lambda model: pytest.fail("loaded"))
 
 

@@ -192,6 +192,27 @@ def test_hostile_settings_are_refused_in_words(tmp_path: Path, texts: dict[str, 
         read_foreign(picture(tmp_path / "a.png", **texts))
 
 
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ("Steps: many, Size: 64x64, Seed: 1", "'Steps: many'"),
+        ("Steps: 9, Size: 64x64, Seed: one", "'Seed: one'"),
+        ("Steps: 9, Size: large, Seed: 1", "'the size large'"),
+        ("Steps: 9, Size: 64x65, Seed: 1", "got height '65': input should be a multiple of 8"),
+    ],
+)
+def test_the_setting_that_cannot_be_is_named(tmp_path: Path, pairs: str, told: str) -> None:
+    path = picture(tmp_path / "a.png", parameters=f"web\n{pairs}, Sampler: Euler")
+    with pytest.raises(UsageError, match=told):
+        read_foreign(path)
+
+
+def test_the_weight_of_an_adapter_is_called_that(tmp_path: Path) -> None:
+    text = "web <lora:ink:0.5> <lora:oil:9>\nSteps: 9, Seed: 1, Sampler: Euler, Size: 64x64"
+    with pytest.raises(UsageError, match="got weight of adapter 2 '9.0': input should be less"):
+        read_foreign(picture(tmp_path / "a.png", parameters=text))
+
+
 def test_text_that_is_too_long_is_refused(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png", parameters="x" * (MAX_TEXT_BYTES + 1))
     with pytest.raises(UsageError, match="at most 1,000,000 bytes"):

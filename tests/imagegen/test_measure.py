@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from imagegen.measure import (
     luma_of,
@@ -274,6 +275,25 @@ def test_the_record_in_a_picture_says_which_side_is_solid(tmp_path: Path) -> Non
     assert measure(tmp_path / "other.png").solid_fraction == pytest.approx(0.25, abs=0.03)
     dark = measure(tmp_path / "ours.png", solid="dark")
     assert (dark.solid_side, dark.solid_fraction) == ("dark", pytest.approx(0.25, abs=0.03))
+
+
+@pytest.mark.parametrize("fault", ["another version", "no JSON", "too long"])
+def test_a_record_that_cannot_be_read_is_noted(tmp_path: Path, fault: str) -> None:
+    note = PngNote(request=RenderRequest(prompt="a web"), geometry="text alone")
+    text = note.model_dump_json().replace('"geometry"', '"where"')
+    info = PngInfo()
+    info.add_text("orbweave", {"no JSON": "{", "too long": "x" * 1_000_001}.get(fault, text))
+    Image.fromarray(eight_bit(stripes(0, 16))).save(tmp_path / "a.png", pnginfo=info)
+    (told,) = [n for n in measure(tmp_path / "a.png").notes if "record" in n]
+    assert told.startswith("its record cannot be read, so its pixels say which side is solid")
+    assert not [n for n in measure(tmp_path / "a.png", solid="dark").notes if "record" in n]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp"])
+def test_a_picture_without_a_record_has_no_note_of_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.json").write_text("{}")  # somebody's, of the same name
+    Image.fromarray(eight_bit(stripes(0, 16))).save(tmp_path / name)
+    assert measure(tmp_path / name).notes == ()
 
 
 def test_what_a_reader_should_know_of_the_file_is_noted(tmp_path: Path) -> None:

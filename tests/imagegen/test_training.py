@@ -8,10 +8,11 @@ from diffusers import AutoencoderKL, DDPMScheduler
 
 from imagegen.autoencoder import ARCHITECTURE as VAE
 from imagegen.autoencoder import reconstruction_loss, thumbnail_loss
-from imagegen.checkpoint import load_checkpoint, save_checkpoint
+from imagegen.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from imagegen.denoiser import SCHEDULER, Denoiser, denoising_loss, learning_rate
 from imagegen.export import fold_latent_statistics
 from imagegen.latents import LatentCache, encode_samples
+from orbweave.errors import OutputError
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,25 @@ def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
     for step in (9, 10):
         save_checkpoint(tmp_path, step, {"model": model})
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint-10"]
+
+
+def test_checkpoints_of_others_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    parts = {"model": torch.nn.Linear(2, 2), "ema": torch.nn.Linear(2, 2)}
+    for name in ("checkpoint-final", "checkpoint-7", "checkpoint-900"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"somebody's")
+    assert load_checkpoint(tmp_path, parts) == newest_step(tmp_path, parts) == 0
+    for step in (8, 9):
+        save_checkpoint(tmp_path, step, parts)
+        (tmp_path / f"checkpoint-{step}" / "notes.txt").touch()
+    assert newest_step(tmp_path, parts) == 9
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {
+        *(f"checkpoint-{name}/model.safetensors" for name in ("final", "7", "900", "9")),
+        *("checkpoint-9/ema.safetensors", "checkpoint-9/notes.txt", "checkpoint-8/notes.txt"),
+    }
+    with pytest.raises(OutputError, match="checkpoint-900, found something else there"):
+        save_checkpoint(tmp_path, 900, parts)
 
 
 def test_the_latent_cache_returns_what_was_encoded(

@@ -10,9 +10,12 @@ from orbweave.weights import read_header
 
 @pytest.mark.parametrize(
     "header",
-    [b"[" * 100_000, b"[]", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b"\xff\xfe", b"{}trail"],
-    ids=["deep", "list", "number", "no offsets", "bytes", "trail"],
-)
+    [
+        b"[" * 100_000, b"[]", b'{"a": 1}', b'{"a": {"dtype": "F32"}}', b"\xff\xfe", b"{}trail",
+        b'{"__metadata__": {"a": 1}}', b'{"__metadata__": "a"}',
+    ],
+    ids=["deep", "list", "number", "no offsets", "bytes", "trail", "metadata", "metadata text"],
+)  # fmt: skip
 def test_a_header_that_is_none_is_refused(tmp_path, header):
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header)

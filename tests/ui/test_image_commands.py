@@ -73,6 +73,33 @@ def test_an_adapter_is_trained_and_drawn_with(recipe, tiny, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("at", "kept"), [(2, "step 2 is kept in"), (1, "before the first")])
+def test_an_interrupted_training_says_what_is_kept_and_how_to_go_on(
+    recipe, tiny, tmp_path, capsys, monkeypatch, at, kept
+):
+    from imagegen import adapter_training
+
+    text = RECIPE.format(model=tiny) + "checkpoint_steps: 2\n"
+    recipe.write_text(text.replace("steps: 2\nbatch", "steps: 4\nbatch"), "utf-8")
+    loss = adapter_training._loss
+
+    def interrupted(*args):
+        if args[-1] == at:
+            raise KeyboardInterrupt
+        return loss(*args)
+
+    command = ["train", str(recipe), "--out", str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr(adapter_training, "_loss", interrupted)
+        assert run(command) == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert kept in told and "nothing half made" not in told
+    assert told.endswith(f"go on with: {' '.join(['orbweave', *command])}")
+    assert run(command) == 0
+    assert not (tmp_path / "out" / "checkpoint-2").exists()
+
+
+@pytest.mark.slow
 def test_a_picture_of_another_tool_is_drawn_again_as_far_as_it_can(tiny, tmp_path, capsys):
     info = PngInfo()
     info.add_text(
@@ -90,6 +117,22 @@ def test_a_picture_of_another_tool_is_drawn_again_as_far_as_it_can(tiny, tmp_pat
     assert document["not_taken_over"] == ["Clip skip: 2"] and document["mean_difference"] > 1
     assert "draws its noise and reads prompts in ways of its own" in told.err
     assert (tmp_path / "again.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_picture_that_was_scaled_is_told_by_its_size(tiny, tmp_path, capsys):
+    request = RenderRequest(
+        prompt="a web", model=str(tiny), width=64, height=64, steps=1, scheduler="Euler"
+    )
+    note = PngNote(request=request, geometry="text alone")
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(np.zeros((32, 48, 3), np.uint8), note))
+    assert run(["reproduce", str(path)]) == 1
+    told = "is 48 x 32 pixels, its settings draw 64 x 64 pixels; it was scaled or cut"
+    assert told in capsys.readouterr().out
+    assert run(["reproduce", str(path), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["size_px"], document["size_again_px"]) == ([48, 32], [64, 64])
 
 
 def test_a_picture_whose_pixels_are_damaged_is_told_before_the_model_is_loaded(tmp_path, capsys):
@@ -111,6 +154,45 @@ def test_a_model_that_is_not_at_hand_is_told(tmp_path, capsys):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png", pnginfo=info)
     assert run(["reproduce", str(tmp_path / "a.png")]) == 1
     assert "found none called 'v1-5'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--scheduler", "Eulr"], 2, "wanted a sampler, got 'Eulr'; the names are Euler, "),
+        (["--model", "lom"], 1, "found none called 'lom'; did you mean loom?"),
+        (["--model", "base"], 2, "wanted a model for image, got base, which is for language"),
+        (["--model", "{}/pictures"], 1, "wanted image model files in"),
+        (["--model", "{}/x.safetensors"], 1, "found no such file; check the path"),
+        (["--model", "{}"], 1, "found no model_index.json"),
+        (["--adapter", "{}/pictures"], 1, "found no .safetensors file; name the file"),
+        (["--adapter", "{}/pictures/a.png"], 1, "give a LoRA adapter as a .safetensors file"),
+        (["--adapter", "nothing"], 1, "found none called 'nothing'"),
+        (["--adapter", "ink:99"], 2, "wanted a weight of adapter 1 that can be rendered, got '99"),
+        (["--control", "loom"], 2, "wanted a ControlNet's folder or org/name, got 'loom'"),
+        (["--image", "{}/recipe.yaml"], 2, "wanted a picture file"),
+        (["--image", "{}/pictures/a.png", "--mask", "{}/b.png"], 2, "No such file"),
+        (["--mask", "{}/pictures/a.png", "--structure", "none"], 2, "got words alone"),
+    ],
+)
+def test_a_dry_run_of_a_picture_tells_what_would_fail(
+    recipe, tmp_path, capsys, options, code, told
+):
+    asked = [option.format(tmp_path) for option in options]
+    assert run(["render", "a web", "--dry-run", "--out", str(tmp_path / "r"), *asked]) == code
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [["--model", "sdxl"], ["--model", "org/name"], ["--adapter", "org/name:0.5"], []]
+)
+def test_a_dry_run_of_a_picture_asks_no_net(tmp_path, capsys, monkeypatch, options):
+    import socket
+
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked the net"))
+    asked = ["render", "a web", "--dry-run", "--json", "--out", str(tmp_path / "r"), *options]
+    assert run(asked) == 0
+    assert json.loads(capsys.readouterr().out)["out"] == str(tmp_path / "r")
 
 
 def test_a_pickle_is_refused_with_the_command_that_mends_it(tmp_path, capsys):

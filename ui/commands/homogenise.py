@@ -54,7 +54,9 @@ def homogenise(
     documents: list[dict[str, Any]] = []
     for path in images:
         luma, notes = read_luma(path)
-        phases = phases_of(luma, recorded_side(path) if side == "auto" else side)
+        recorded = recorded_side(path, side)
+        notes += recorded.notes
+        phases = phases_of(luma, recorded.side)
         cell = coarser_phase(phases.solid, resolution)
         found = computed(cell, young=young, poisson=poisson)
         for line in [*_lines(path, found, young), *(f"  note: {note}" for note in notes)]:

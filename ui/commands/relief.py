@@ -80,6 +80,9 @@ def relief(
     target = out or Path(f"{image.stem}.stl")
     check_output(target, force=force)
     luma, notes = read_luma(image)
+    recorded = recorded_side(image, side)
+    if wanted == "cut":
+        notes += recorded.notes
     tiled = is_seamless(luma) if seam == "auto" else seam == "yes"
     answer = Answer(as_json=as_json, quiet=quiet)
     for note in notes:
@@ -89,7 +92,7 @@ def relief(
         grey = coarser(luma, resolution)
         body = height_map(grey, width_mm=width, depth_mm=depth, plate_mm=plate, seamless=tiled)
     else:
-        phases = phases_of(luma, recorded_side(image) if side == "auto" else side)
+        phases = phases_of(luma, recorded.side)
         phase = coarser_phase(phases.solid, resolution)
         closed = without_corners(phase, seamless=tiled)
         added = float((closed & ~phase).mean())

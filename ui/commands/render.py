@@ -115,7 +115,7 @@ def render(
     )  # fmt: skip
     number_type: Dtype = one_of("--dtype", dtype, DTYPES)
     seeds = consecutive(seed, candidates or images)
-    settings.request(words, negative, None, seeds)
+    planned = settings.request(words, negative, None, seeds)
     # A picture to start from takes the place of a structure that was not asked for by file; and
     # a drawing has edges that do not meet.
     source = "none" if (image is not None or tile) and structure == "auto" else structure
@@ -124,6 +124,11 @@ def render(
     check_target(target, force=force, is_ours=_is_render)
     answer = Answer(as_json=as_json, quiet=quiet)
     if dry_run:
+        from imagegen.precheck import check_request
+
+        if source not in {"auto", "none"}:
+            planned = planned.model_copy(update={"structure": choose(words, seed)})
+        check_request(planned, image, mask, is_seeded=source != "none")
         answer.end(
             {"prompt": words, "seeds": seeds, "out": str(target)}, f"dry run: would write {target}"
         )

@@ -64,7 +64,8 @@ def reproduce(
         with bar("rendering", "step") as on_step:
             drawn = Renderer().render(story.request, Path(folder), on_step=on_step)
         again = Path(folder) / Path(drawn[0].path).name
-        difference = _difference(pixels, _pixels(again))
+        pixels_again = _pixels(again)
+        difference = _difference(pixels, pixels_again)
         if out is not None:
             write_bytes(out, again.read_bytes(), force=force)
     now = environment()
@@ -74,6 +75,8 @@ def reproduce(
         "matches": difference.largest == 0,
         "largest_difference": float(difference.largest),
         "mean_difference": round(difference.mean, 3),
+        "size_px": pixels.shape[1::-1],
+        "size_again_px": pixels_again.shape[1::-1],
         "not_taken_over": story.unknown,
         "written": None if out is None else str(out),
         "made_with": story.environment,
@@ -83,11 +86,10 @@ def reproduce(
     if difference.largest == 0:
         answer.end(document, f"identical: every pixel of {image} was drawn again{kept}")
         return
-    answer.end(
-        document,
-        f"different: {image} differs by up to {difference.largest:.0f} of 255, "
-        f"{difference.mean:.1f} on average{kept}",
-    )
+    how = f"differs by up to {difference.largest:.0f} of 255, {difference.mean:.1f} on average"
+    if pixels.shape != pixels_again.shape:
+        how = f"is {_size(pixels)}, its settings draw {_size(pixels_again)}; it was scaled or cut"
+    answer.end(document, f"different: {image} {how}{kept}")
     raise PixelsDiffer(f"wanted the pixels of {image} again, got others; {_why(story, now)}")
 
 
@@ -164,6 +166,11 @@ def _difference(first: NDArray[np.int16], second: NDArray[np.int16]) -> _Differe
         return _Difference(255.0, 255.0)
     apart = np.abs(first - second)
     return _Difference(float(apart.max()), float(apart.mean()))
+
+
+def _size(pixels: NDArray[np.int16]) -> str:
+    height, width, _ = pixels.shape
+    return f"{width} x {height} pixels"
 
 
 def _pixels(path: Path) -> NDArray[np.int16]:
