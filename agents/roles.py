@@ -20,6 +20,7 @@ from agents.generation import Message, Sampling
 from agents.voice import Job
 from orbweave.errors import UsageError, shown
 from orbweave.records import SCALES, Domain, Record, Scale
+from orbweave.yaml_text import fault_text, parsed, yaml_fault
 
 __all__ = [
     "FORMS",
@@ -234,8 +235,10 @@ def load_team(source: str | Path = "default") -> Team:
         raise UsageError(f"wanted a team, found no {shown(source)}; use a YAML file or: {known}")
     try:
         return Team.model_validate(_content(path))
-    except (ValidationError, yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UsageError(f"wanted a team in {shown(path)}; {err}") from err
+    except ValidationError as err:
+        faults = [fault_text(error) for error in err.errors()]
+        told = f"found {len(faults)} faults: {'; '.join(faults)}" if faults[1:] else faults[0]
+        raise UsageError(f"wanted a team in {shown(path)}, {told}") from err
 
 
 def _content(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -244,7 +247,13 @@ def _content(path: Path, heirs: tuple[Path, ...] = ()) -> dict[str, Any]:
     That is another file beside it or a shipped team, by name. Mappings are merged key by key;
     lists and values are replaced.
     """
-    content = yaml.safe_load(path.read_text("utf-8"))
+    try:
+        content, repeated = parsed(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        why = yaml_fault(err) if isinstance(err, yaml.YAMLError) else "bytes that are not UTF-8"
+        raise UsageError(f"wanted a team in {shown(path)}, it is no YAML: {why}") from err
+    if repeated:
+        raise UsageError(f"wanted a team in {shown(path)}, {'; '.join(repeated)}")
     if not isinstance(content, dict):
         raise UsageError(f"wanted a team in {shown(path)}, got no mapping of names to values")
     like = content.pop("like", None)

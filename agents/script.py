@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +31,7 @@ from agents.generation import Sampling
 from agents.json_reply import shape_faults
 from orbweave.errors import UsageError, shown
 from orbweave.records import Record
+from orbweave.yaml_text import parsed, yaml_fault
 
 __all__ = [
     "PAPER_SAMPLING",
@@ -168,41 +169,23 @@ def check_script(
     try:
         if path.stat().st_size > _MAX_BYTES:
             return None, (f"wanted a script, {path} holds more than 1 MB; shorten it",)
-        raw = yaml.load(path.read_text("utf-8"), _Loader)
+        raw, repeated = parsed(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, ValueError) as err:
         reason = getattr(err, "strerror", None) or "not a text file"
         known = ", ".join(list_scripts())
         return None, (f"wanted a script, got {shown(source)}: {reason}; shipped are {known}",)
     except yaml.YAMLError as err:
-        return None, (f"wanted YAML in {shown(path)}, {_yaml_fault(err)}",)
+        return None, (f"wanted YAML in {shown(path)}, {yaml_fault(err)}",)
     except RecursionError:
         return None, (f"wanted a script, {shown(path)} is nested too deeply",)
+    if repeated:
+        return None, (f"wanted YAML in {shown(path)}, {'; '.join(repeated)}",)
     if not isinstance(raw, dict):
         return None, (f"wanted a script with name and turns in {path}, got {shown(raw)}",)
     try:
         return _checked(raw, fields)
     except RecursionError:  # an alias that holds itself
         return None, (f"wanted a script, {shown(path)} is nested without end",)
-
-
-class _Loader(yaml.SafeLoader):
-    """A safe loader that refuses repeated keys, of which PyYAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys: list[Any] = []
-        for key, _ in node.value:
-            keys.append(self.construct_object(key, deep=True))
-            if keys[-1] in keys[:-1]:
-                twice = f"{keys[-1]} is given twice"
-                raise yaml.MarkedYAMLError(problem=twice, problem_mark=key.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_fault(err: yaml.YAMLError) -> str:
-    mark, problem = (getattr(err, name, None) for name in ("problem_mark", "problem"))
-    if mark is None or problem is None:
-        return shown(err, 160)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {shown(problem, 160)}"
 
 
 def _checked(

@@ -5,7 +5,7 @@ Faults are gathered and told all at once, before any model is touched.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orbweave.errors import UsageError, shown
+from orbweave.yaml_text import fault_text, parsed, yaml_fault
 
 __all__ = [
     "METHODS",
@@ -21,7 +22,6 @@ __all__ = [
     "LoraSettings",
     "Recipe",
     "Stage",
-    "fault_text",
     "load_recipe",
     "read_yaml",
     "shipped_recipes",
@@ -202,23 +202,11 @@ def read_yaml(
             f"wanted a {noun}, found no {shown(source)}; give a YAML file or one of: "
             f"{', '.join(shipped)}"
         ) from err
-    repeated: list[str] = []
     try:
-        data = yaml.load(text, _loader(repeated))
+        data, repeated = parsed(text)
     except yaml.YAMLError as err:
-        raise UsageError(f"wanted a {noun} in {path}, it is not YAML: {shown(err, 200)}") from err
-    return path, data, [f"{key} is given twice" for key in repeated]
-
-
-def fault_text(error: Any) -> str:
-    """Return one of pydantic's errors as `stages.1.epochs: what is wrong (got ...)`."""
-    place = ".".join(str(part) for part in error["loc"]) or "the recipe"
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "extra_forbidden":
-        return f"{place}: no such key"
-    if error["type"] == "missing":
-        return f"{place}: is missing"
-    return f"{place}: {message}" + ("" if not error["loc"] else f" (got {shown(error['input'])})")
+        raise UsageError(f"wanted YAML in the {noun} {path}, {yaml_fault(err)}") from err
+    return path, data, repeated
 
 
 def _absent(data: Any) -> list[str]:
@@ -239,21 +227,3 @@ def _absent(data: Any) -> list[str]:
 
 def _is_there(name: str) -> bool:
     return Path(name).expanduser().exists()
-
-
-def _loader(repeated: list[str]) -> type[yaml.SafeLoader]:
-    """Return a safe YAML loader that notes repeated keys, which PyYAML silently drops."""
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(
-            self, node: yaml.MappingNode, deep: bool = False
-        ) -> dict[Hashable, Any]:
-            keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-            repeated.extend(
-                f"{key} (line {node.start_mark.line + 1} and on)"
-                for i, key in enumerate(keys)
-                if key in keys[:i]
-            )
-            return super().construct_mapping(node, deep)
-
-    return Loader

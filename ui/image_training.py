@@ -37,7 +37,8 @@ def image_recipe(source: str) -> ImageRecipe | None:
     from pydantic import ValidationError
 
     from imagegen.adapter_recipe import KIND, AdapterRecipe
-    from training.recipe import fault_text, read_yaml, shipped_recipes
+    from orbweave.yaml_text import fault_text
+    from training.recipe import read_yaml, shipped_recipes
 
     path, data, faults = read_yaml(source, shipped_recipes(), "recipe")
     if not (isinstance(data, dict) and data.get("kind") == KIND):

@@ -27,9 +27,10 @@ from pydantic import (
 from merging.variants import Variant, variants
 from orbweave.errors import OrbweaveError, UsageError, shown
 from orbweave.models import ModelRef, catalogue_entry
+from orbweave.yaml_text import fault_text
 from training.benchmark import load_benchmark, shipped_benchmarks
 from training.evaluation import SCORINGS, Scoring
-from training.recipe import fault_text, read_yaml
+from training.recipe import read_yaml
 
 __all__ = [
     "STUDIES",

@@ -171,9 +171,7 @@ def test_every_fault_is_told_in_one_list_before_anything_is_loaded(place, monkey
 
 def test_keys_given_twice_are_refused(place):
     (place / "s.yaml").write_text("name: x\nmodels:\n  a: {model: ./a}\n  a: {model: ./b}\n")
-    with pytest.raises(
-        UsageError, match=r"found 1 fault to mend: a \(line 3 and on\) is given twice"
-    ):
+    with pytest.raises(UsageError, match=r"found 1 fault to mend: line 4: a is given twice"):
         load_study("s.yaml")
 
 
