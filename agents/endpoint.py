@@ -187,21 +187,22 @@ class EndpointEngine:
         echo = _Echo("" if self._continues else request.prefix)
         if request.prefix:
             yield text.finish()
-        finish, usage = "", (0, 0)
+        finish, usage, n_pieces = "", (0, 0), 0
         async with self._streaming(request, deadline) as stream:
             while (chunk := await self._client.within(anext(stream, None), deadline)) is not None:
                 piece, finish_here, usage_here = _read(chunk, self.model)
                 finish, usage = finish_here or finish, usage_here or usage
+                n_pieces += bool(piece)
                 if fresh := echo.without(piece):
                     chunks.append(fresh)
                     yield text.add(len(chunks) - 1)
                 self._check_length(text.text, request)
-                if text.stopped or len(chunks) >= 2 * request.max_new_tokens + 16:
+                if text.stopped or n_pieces >= 2 * request.max_new_tokens + 16:
                     break  # a stop string, or a server that does not heed the bound
         if rest := echo.rest():
             chunks.append(rest)
             yield text.add(len(chunks) - 1)
-        overlong = len(chunks) > request.max_new_tokens
+        overlong = n_pieces > request.max_new_tokens
         if not (finish or text.stopped or overlong):
             raise Passing("its stream broke off" if chunks else "it answered with nothing")
         if not chunks and not request.stop:
@@ -318,8 +319,7 @@ def _read(chunk: Any, model: str) -> tuple[str, str, tuple[int, int] | None]:
         EngineError: it is none.
     """
     try:
-        usage = chunk.usage
-        counts = (int(usage.prompt_tokens), int(usage.completion_tokens)) if usage else None
+        counts = _counts(chunk.usage)
         if not chunk.choices:
             return "", "", counts
         choice = chunk.choices[0]
@@ -332,6 +332,14 @@ def _read(chunk: Any, model: str) -> tuple[str, str, tuple[int, int] | None]:
             f"wanted a piece of a reply of {model}, got something else ({shown(err)}); "
             "is this the address of an OpenAI-compatible server?"
         ) from err
+
+
+def _counts(usage: Any) -> tuple[int, int] | None:
+    """Return tokens read and written as a server counts them; None if it does not."""
+    try:
+        return int(usage.prompt_tokens), int(usage.completion_tokens)
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def _has_system(messages: Sequence[Message]) -> bool:

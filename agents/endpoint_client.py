@@ -10,9 +10,11 @@ import logging
 import os
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from agents.weighing import NotAnswered
@@ -179,10 +181,13 @@ class EndpointClient:
             async with asyncio.timeout_at(min(deadline, now + self._patience.silence_s)):
                 return await asked
         except TimeoutError as err:
-            limit = "total_s" if now + self._patience.silence_s > deadline else "silence_s"
+            patience = self._patience
+            what, limit_s = "an answer", patience.silence_s
+            if now + patience.silence_s > deadline:
+                what, limit_s = "the whole answer", patience.total_s
             raise EngineError(
-                f"wanted an answer of {self.model}, none came within "
-                f"{getattr(self._patience, limit):g} s; see the server, or be more patient"
+                f"wanted {what} of {self.model}, none came within {limit_s:g} s; see the server, "
+                "or take a smaller model"
             ) from err
         except OpenAIError as err:
             failure = self._failure(err, has_system=has_system)
@@ -238,9 +243,9 @@ class EndpointClient:
         left_s = deadline - asyncio.get_running_loop().time()
         if attempt >= patience.tries or wait_s >= left_s:
             tries = "one try" if attempt == 1 else f"{attempt} tries"
-            raise EngineError(
-                f"wanted an answer of {self.model}, after {tries} {failure}; is the server well?"
-            )
+            is_put_off = wait_s >= left_s and failure.wait_s > 0
+            mend = f"ask again in {wait_s:,.0f} s" if is_put_off else "see the server"
+            raise EngineError(f"wanted an answer of {self.model}, after {tries} {failure}; {mend}")
         _log.info("%s: %s; asked again in %.1f s", self.model, failure, wait_s)
         await asyncio.sleep(wait_s)
 
@@ -293,8 +298,10 @@ def ask_server(url: str, name: str, patience: Patience) -> Server:
 
 
 def _retry_after(headers: Any) -> float:
-    """Return the seconds a busy server asks for, 0 if it does not."""
-    try:
-        return max(0.0, float(headers.get("retry-after", 0)))
-    except ValueError:
-        return 0.0
+    """Return the seconds a busy server asks for, as a number or a date; 0 if it does not."""
+    asked = headers.get("retry-after", "0")
+    with suppress(ValueError):
+        return max(0.0, float(asked))
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+    return 0.0

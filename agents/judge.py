@@ -209,6 +209,8 @@ async def mark(
     seed: int = 0,
     timeout_s: float = 300.0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    known: Sequence[Mark] = (),
+    keep: Callable[[Mark], None] = lambda mark: None,
 ) -> list[Mark]:
     """Return a mark for every answer, criterion and repeat, in this order.
 
@@ -221,20 +223,27 @@ async def mark(
         seed: Of written replies.
         timeout_s: Longest wait for one reply.
         on_progress: Told (done, total).
+        known: Marks of an earlier run of the same call; these are not asked for again.
+        keep: Given each of the others as it comes.
     """
+    there = {(each.answer, each.criterion, each.repeat): each for each in known}
     asked = list(product(range(len(answers)), range(len(rubric.criteria)), range(repeats)))
 
     async def one(answer: int, criterion: int, repeat: int) -> Mark:
+        name = rubric.criteria[criterion].name
+        if (answer, name, repeat) in there:
+            return there[answer, name, repeat]
         chat = rubric.mark_chat(answers[answer], rubric.criteria[criterion], repeat)
         if how == "probabilities":
             work = _expected_mark(engine, rubric, chat)
         else:
             work = _written_mark(engine, rubric, chat, seed_for(seed, answer, criterion, repeat))
-        name = rubric.criteria[criterion].name
         value, outcome, said = await _named(work, timeout_s)
-        return Mark(
+        made = Mark(
             answer=answer, criterion=name, repeat=repeat, value=value, outcome=outcome, said=said
         )
+        keep(made)
+        return made
 
     return await _all(one, asked, on_progress)
 
@@ -250,6 +259,8 @@ async def compare(
     seed: int = 0,
     timeout_s: float = 300.0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    known: Sequence[View] = (),
+    keep: Callable[[View], None] = lambda view: None,
 ) -> list[View]:
     """Return which of each pair is better, in both orders and for every repeat.
 
@@ -257,17 +268,22 @@ async def compare(
     """
     both = [(i, j, r) for i, j in pairs for r in range(repeats)]
     asked = [order for i, j, r in both for order in ((i, j, r), (j, i, r))]
+    there = {(each.first, each.second, each.repeat): each for each in known}
 
     async def one(first: int, second: int, repeat: int) -> View:
+        if (first, second, repeat) in there:
+            return there[first, second, repeat]
         chat = rubric.pair_chat(answers[first], answers[second], repeat)
         if how == "probabilities":
             work = _preference(engine, chat)
         else:
             work = _written_choice(engine, chat, seed_for(seed, first, second, repeat))
         share, outcome, said = await _named(work, timeout_s)
-        return View(
+        made = View(
             first=first, second=second, repeat=repeat, share=share, outcome=outcome, said=said
         )
+        keep(made)
+        return made
 
     return await _all(one, asked, on_progress)
 

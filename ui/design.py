@@ -277,6 +277,7 @@ class _Run:
             turns=conversation.turns,
             facts=conversation.facts,
             corpora=conversation.corpora,
+            facts_note=conversation.facts_note,
             prompts=conversation.prompts,
             pictures=conversation.pictures,
             measurements=conversation.measurements,
@@ -443,6 +444,8 @@ def conversation_markdown(record: Design) -> str:
     """Return the conversation for reading: turns, their facts, what these hold, prompts."""
     facts = {fact.id: fact for fact in record.facts}
     parts = [f"# {record.brief.concept}\n"]
+    if record.facts_note:
+        parts.append(f"Note: {record.facts_note}.\n")
     for turn in record.turns:
         parts.append(f"## {turn.index}. {turn.speaker} ({turn.role}, `{turn.model}`)\n")
         parts.append(turn.text.strip() + "\n")

@@ -275,7 +275,8 @@ class _Answer:
                     yield self._event({"content": piece})
                     piece = await anext(rest)
             except (OrbweaveError, StopAsyncIteration) as err:
-                yield f"data: {json.dumps(_document(_status(err), str(err)))}\n\n"
+                told = _document(_status(err), str(err), code=_code(err))
+                yield f"data: {json.dumps(told)}\n\n"
                 return
         yield self._event({}, piece.finish)
         if self._form.usage_wanted:
@@ -335,8 +336,19 @@ def _told(request: Request, err: Exception) -> Response:
         first = err.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part != "body")
         return _error(status, f"{field or 'body'}: {first['msg']}", field or None)
-    text = str(err.detail) if isinstance(err, HTTPException) else str(err)
-    return _error(status, text, code=_TooLong.code if isinstance(err, _TooLong) else None)
+    if isinstance(err, HTTPException):
+        return _error(status, _refused(request, err))
+    return _error(status, str(err), code=_code(err))
+
+
+def _refused(request: Request, err: HTTPException) -> str:
+    """Return what the framework refuses, in our words."""
+    if err.status_code not in (404, 405):
+        return str(err.detail)
+    return (
+        f"wanted an address of this server, got {request.method} {shown(request.url.path)}; there "
+        "are GET /v1/models, POST /v1/chat/completions and POST /v1/images/generations"
+    )
 
 
 def _status(err: Exception) -> int:
@@ -350,6 +362,13 @@ def _status(err: Exception) -> int:
     return 503 if isinstance(err, EngineError) else 500
 
 
+def _code(err: Exception) -> str | None:
+    """Return what clients look for, of an error of ours."""
+    if isinstance(err, _TooLong):
+        return err.code
+    return "model_not_found" if isinstance(err, ModelError) else None
+
+
 def _error(
     status: int, text: str, field: str | None = None, code: str | None = None
 ) -> JSONResponse:
@@ -361,8 +380,7 @@ def _document(
 ) -> dict[str, Any]:
     kinds = {401: "authentication_error", 403: "permission_error", 404: "not_found_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    codes = {401: "invalid_api_key", 404: "model_not_found"}
-    named = code or codes.get(status)
+    named = code or ("invalid_api_key" if status == 401 else None)
     return {"error": {"message": text, "type": kind, "param": field, "code": named}}
 
 

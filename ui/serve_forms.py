@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from agents.generation import Generation, Message, Sampling
 from orbweave.errors import UsageError, shown
@@ -27,6 +27,14 @@ class _Form(BaseModel):
     """Fields that change nothing here, such as `user`, are taken and left alone."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        """As in OpenAI's protocol, where many clients write null for what they leave open."""
+        if isinstance(data, dict):
+            return {name: value for name, value in data.items() if value is not None}
+        return data
 
 
 class MessageForm(_Form):

@@ -138,9 +138,15 @@ class Shelf:
         """
         ref = ModelRef.parse(name)
         if str(ref) not in self._extra and not _is_offered(ref):
+            images = _here("image")
+            if str(ref) in images:
+                raise ModelError(
+                    f"wanted a model that talks, {ref} draws; ask it at /v1/images/generations"
+                )
+            talking = [known for known in self.names() if known not in images]
             raise ModelError(
                 f"wanted a model this server offers, got {shown(name)}; it offers "
-                f"{', '.join(self.names())}, and merges such as slerp(MODEL, MODEL, t=0.4)"
+                f"{', '.join(talking)}, and merges such as slerp(MODEL, MODEL, t=0.4)"
             )
         return str(ref)
 

@@ -196,7 +196,11 @@ class TerminalView:
             f"{domain} ({sum(fact.domain == domain for fact in event.facts)} facts)"
             for domain in event.domains
         ]
+        if n_own := sum(fact.domain == "own" for fact in event.facts):
+            counts.append(f"{n_own} of your own")
         self.console.print(Text(f"experts for this concept: {', '.join(counts)}", style="dim"))
+        if event.note:
+            self.console.print(Text(f"Note: {plain(event.note)}", style="yellow"))
 
     def _on_text(self, event: Spoke) -> None:
         running = self._running.get(event.index)

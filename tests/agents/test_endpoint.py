@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ class Stub:
         self.asked: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.n_sent = 0
-        """Pieces sent by the model `endless`."""
+        """Pieces sent in answer to all questions."""
         routes = [
             Route("/v1/models", self.models),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
@@ -67,6 +68,11 @@ class Stub:
             await asyncio.sleep(5)
         if name == "busy" or (name == "busy-once" and n == 1):
             return error(429, "slow down", {"retry-after": "0.02"})
+        if name == "used-up":
+            return error(429, "quota used up", {"retry-after": "3600"})
+        if name == "used-up-until":
+            date = formatdate(time.time() + 3_600, usegmt=True)
+            return error(429, "quota used up", {"retry-after": date})
         if name == "broken" or (name == "broken-once" and n == 1):
             return error(500, "oh no")
         if name == "locked":
@@ -105,7 +111,12 @@ class Stub:
             while True:
                 yield ": still here\n\n"
                 await asyncio.sleep(0.05)
+        if name == "trickles":
+            while True:
+                yield event({"content": ""})
+                await asyncio.sleep(0.2)
         words = WORDS * 500 if name == "endless" else [*WORDS]
+        words = [" \n"] * 3_000 if name == "blank" else words
         if name == "repeats":
             words = [" Title:", " ", *words]
         if name == "fickle-once" and n > 1:
@@ -122,11 +133,13 @@ class Stub:
                 return
             self.n_sent += 1
             yield event({"content": word})
-            await asyncio.sleep(0.01 if name == "endless" else 0)
+            await asyncio.sleep(0.01 if name in {"endless", "blank"} else 0)
         if name == "no-end":
             return
         yield event({}, "stop")
         usage = {"prompt_tokens": -4, "completion_tokens": 10**9} if name == "liar" else None
+        if name == "muddler":
+            usage = {"prompt_tokens": "many", "completion_tokens": None}
         usage = usage or {"prompt_tokens": 12, "completion_tokens": len(words)}
         yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
@@ -256,13 +269,15 @@ async def test_what_passes_is_tried_again_and_heard_once(stub: tuple[Stub, str],
     ("name", "text", "n_asked"),
     [
         ("busy", "after 3 tries it said 429: 'slow down'", 3),
-        ("broken", "after 3 tries it said 500: 'oh no'", 3),
+        ("used-up", "after one try it said 429: 'quota used up'; ask again in 3,600 s", 1),
+        ("used-up-until", "after one try it said 429: 'quota used up'; ask again in 3,[56].. s", 1),
+        ("broken", "after 3 tries it said 500: 'oh no'; see the server", 3),
         ("drops", "after 3 tries the connection failed or broke off", 3),
         ("no-end", "after 3 tries its stream broke off", 3),
         ("nothing", "after 3 tries it answered with nothing", 3),
         ("short", "after 3 tries", 3),
         ("empty", "after 3 tries it answered with an empty reply", 3),
-        ("hangs", "none came within 0.6 s", 1),
+        ("hangs", "none came within 0.6 s; see the server, or take a smaller model", 1),
         ("stalls", "none came within 0.6 s", 1),
         ("pings", "none came within 0.6 s", 1),
         ("unknown", "it said 404: .* it serves good, adapter, gemma", 1),
@@ -306,8 +321,15 @@ async def test_a_model_that_never_stops_is_cut_at_the_bound(stub: tuple[Stub, st
     assert stub[0].n_sent < 60
 
 
-async def test_usage_that_cannot_be_is_not_believed(stub: tuple[Stub, str]) -> None:
-    reply = await engine_for(stub, "liar").generate(ask(max_new_tokens=20))
+async def test_white_space_without_end_is_cut_at_the_bound_too(stub: tuple[Stub, str]) -> None:
+    with pytest.raises(EngineError, match="after 3 tries it answered with an empty reply"):
+        await engine_for(stub, "blank").generate(ask(max_new_tokens=5, prefix="Title:"))
+    assert stub[0].n_sent < 300
+
+
+@pytest.mark.parametrize("name", ["liar", "muddler"])
+async def test_usage_that_cannot_be_is_not_believed(stub: tuple[Stub, str], name: str) -> None:
+    reply = await engine_for(stub, name).generate(ask(max_new_tokens=20))
     assert (reply.n_tokens, reply.n_prompt_tokens > 0) == (6, True)
 
 
@@ -318,6 +340,15 @@ async def test_total_time_bounds_all_tries_together(stub: tuple[Stub, str]) -> N
     with pytest.raises(EngineError, match="it said 429|none came within 0.6 s"):
         await engine.generate(ask())
     assert time.perf_counter() - started < 5.0
+
+
+async def test_a_server_that_trickles_is_told_from_one_that_is_silent(
+    stub: tuple[Stub, str],
+) -> None:
+    patience = Patience(connect_s=20.0, silence_s=2.0, total_s=2.5, tries=3, pause_s=0.01)
+    engine = EndpointEngine.connect(stub[1], "trickles", patience=patience)
+    with pytest.raises(EngineError, match=r"wanted the whole answer of .* within 2\.5 s"):
+        await engine.generate(ask())
 
 
 async def test_closing_a_stream_tells_the_server(stub: tuple[Stub, str]) -> None:

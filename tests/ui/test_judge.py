@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from agents.fake import FakeEngine
 from agents.judge import Answer, Mark, View, load_rubric, pairs_of
-from orbweave.errors import UsageError
+from orbweave.errors import EngineError, UsageError
 from training.mix import read_rows
 from ui.cli import run
 from ui.converse import Plan, converse
@@ -246,6 +248,99 @@ def test_people_judge_through_the_command_line(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["judge"], told["preferences"]["pairs"]) == ("people", 9)
     assert len(read_rows(export)) == 9
+
+
+def test_a_form_says_how_to_fill_it_and_one_without_picks_is_told(tmp_path, capsys):
+    path, form = lines_of(tmp_path, ANSWERS), tmp_path / "form.jsonl"
+    assert run(["judge", str(path), "--form", str(form)]) == 0
+    told = capsys.readouterr().out
+    assert "9 pairs; write first, second or tie behind each pick and give it to --picks" in told
+    assert run(["judge", str(path), "--picks", str(form)]) == 2
+    told = capsys.readouterr().err
+    assert f"wanted picks in {form}, found none; write first, second or tie" in told
+
+
+class Interrupted(FakeEngine):
+    """A judge that gives the same mark to all, until somebody presses Ctrl-C."""
+
+    def __init__(self, n: int, said: str = "Score: 7/10") -> None:
+        super().__init__(lambda request: said)
+        self.left = n
+
+    async def generate(self, request):
+        if not self.left:
+            await asyncio.sleep(0.1)  # the others are asked at once
+            raise KeyboardInterrupt
+        self.left -= 1
+        return await super().generate(request)
+
+
+@pytest.fixture
+def judge_by(monkeypatch):
+    """Lets an engine be the judge of the command."""
+
+    def furnish(engine: FakeEngine) -> FakeEngine:
+        monkeypatch.setattr("ui.commands.judge.engine_opener", lambda note: lambda ref: engine)
+        return engine
+
+    return furnish
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "n_asked"), [([], "Score: 7/10", 36), (["--pairwise"], "A", 18)]
+)
+def test_a_judge_broken_off_goes_on_with_what_is_left(
+    tmp_path, capsys, judge_by, more, said, n_asked
+):
+    path, out = lines_of(tmp_path, ANSWERS), tmp_path / "new" / "judged"
+    call = ["judge", str(path), "--judge", "base", "--by", "reply", "--json", *more]
+    judge_by(Interrupted(10, said))
+    assert run([*call, "--out", str(out)]) == 130
+    kept = out.with_name("judged.unfinished.jsonl")
+    assert f"what was judged is kept in {kept}, run it again" in capsys.readouterr().err
+    with kept.open("a") as file:
+        file.write('{"cut')
+    assert run([*call, "--seed", "1", "--out", str(out)]) == 1
+    assert "holds what was judged of another call" in capsys.readouterr().err
+    engine = judge_by(FakeEngine(lambda request: said))
+    assert run([*call, "--out", str(out)]) == 0
+    assert len(engine.requests) == n_asked - 10
+    assert [each.name for each in out.parent.iterdir()] == ["judged"]
+    whole = capsys.readouterr().out.replace(str(out), "")
+    judge_by(FakeEngine(lambda request: said))
+    assert run([*call, "--out", str(tmp_path / "whole")]) == 0
+    assert capsys.readouterr().out.replace(str(tmp_path / "whole"), "") == whole
+
+
+def test_without_a_place_an_interrupted_judge_says_that_nothing_is_kept(tmp_path, capsys, judge_by):
+    path = lines_of(tmp_path, ANSWERS)
+    judge_by(Interrupted(3))
+    assert run(["judge", str(path), "--judge", "base", "--by", "reply"]) == 130
+    assert "interrupted; nothing is kept without --out" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["answers.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (EngineError("wanted an answer, it said 401; set KEY"), "came: wanted .* 401; set KEY$"),
+        (None, "no reply within 0.05 s; see the server, or give a longer --timeout$"),
+    ],
+)
+def test_a_judge_that_never_answers_is_told_from_one_that_cannot_be_read(
+    tmp_path, capsys, judge_by, fault, told
+):
+    class Silent(FakeEngine):
+        async def generate(self, request):
+            if fault is not None:
+                raise fault
+            await asyncio.sleep(5)
+
+    judge_by(Silent())
+    path = lines_of(tmp_path, ANSWERS)
+    call = ["judge", str(path), "--judge", "base", "--by", "reply", "--timeout", "0.05"]
+    assert run([*call, "--quiet"]) == 1
+    assert re.search(told, capsys.readouterr().err.strip())
 
 
 def test_a_dry_run_counts_the_questions(tmp_path, capsys):

@@ -235,6 +235,31 @@ def test_bad_requests_are_told_in_openais_form(
     assert caught.value.type == "invalid_request_error"
 
 
+def test_null_is_taken_for_what_is_not_given(server: Server) -> None:
+    open_: dict[str, Any] = dict.fromkeys(
+        ("temperature", "top_p", "n", "stream", "max_tokens", "seed", "stop", "rounds")
+    )
+    answer = server.client().chat.completions.create(model="base", messages=HI, extra_body=open_)
+    assert answer.choices[0].message.content == "A thread of protein."
+    empty: Any = [{"role": "user", "content": None}]
+    with pytest.raises(openai.BadRequestError, match=r"messages.0.content: Field required"):
+        server.client().chat.completions.create(model="base", messages=empty)
+
+
+def test_an_address_that_is_not_there_is_no_missing_model(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="POST '/v1/embeddings'; there are") as caught:
+        server.client().embeddings.create(model="base", input="x")
+    assert caught.value.code is None
+    with pytest.raises(openai.NotFoundError) as caught:
+        server.client().chat.completions.create(model="nonsense", messages=HI)
+    assert caught.value.code == "model_not_found"
+
+
+def test_an_image_model_that_is_asked_to_talk_is_told_where_to_draw(server: Server) -> None:
+    with pytest.raises(openai.NotFoundError, match="loom draws; ask it at /v1/images"):
+        server.client().chat.completions.create(model="loom", messages=HI)
+
+
 def test_a_chat_that_is_too_long_has_the_code_clients_look_for(server: Server) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         server.client().chat.completions.create(model="base", messages=HI, max_tokens=10_000)

@@ -104,3 +104,12 @@ def test_the_live_region_shows_parallel_speakers(finished):
         view.console.print(view._bottom())
     assert "spider silk expert  base · 2.0 tok/s" in capture.get()
     assert "leaf expert  base · …" in capture.get()
+
+
+def test_facts_of_the_users_own_are_counted_too(finished):
+    silk = finished[0].facts[0]
+    own = silk.model_copy(update={"id": "own-000001", "domain": "own"})
+    stream = io.StringIO()
+    with TerminalView(stream, width=80) as view:
+        view.on_event(FactsFound(("spider-silk",), (silk, own)))
+    assert "experts for this concept: spider-silk (1 facts), 1 of your own" in stream.getvalue()

@@ -240,12 +240,29 @@ def test_one_in_which_nobody_has_spoken_is_not_kept(shop, tmp_path):
     ("more", "said"),
     [
         (["a leaf"], "got concept too"),
-        (["--steps", "3", "--model", "base"], "got --steps, --model too"),
+        (["--steps", "3", "--team", "single"], "got --steps, --team too"),
     ],
 )
 def test_what_was_fixed_when_it_began_cannot_be_asked_for_again(shop, capsys, more, said):
     assert run(["design", "--resume", "d", *more]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_another_model_can_go_on_where_one_failed(shop, tmp_path, capsys):
+    shop(_failing_at(2))
+    assert run([*ARGUMENTS, "d"]) == 1
+    assert "(--model REF lets another model speak)" in capsys.readouterr().err
+    shop(_answer)
+    assert run(["design", "--resume", "d", "--model", "llama", "--quiet"]) == 1
+    assert "found none called 'llama'" in capsys.readouterr().err
+    assert run(["design", "--resume", "d", "--model", "base", "--quiet"]) == 0
+    record = Design.model_validate_json((tmp_path / "d" / "design.json").read_text())
+    models = [turn.model for turn in record.turns]
+    assert set(models) == {"generalist", "base"}
+    assert models == sorted(models, reverse=True)
+    # It was not trained on the forms, so it is shown the examples that the other did without.
+    team = read_state(tmp_path / "d" / "state.json").team
+    assert team.principle.examples == load_team().principle.examples != ()
 
 
 def test_a_place_without_an_unfinished_design_is_named(shop, tmp_path, capsys):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orbweave.errors import Cancelled, OrbweaveError, UsageError
+from orbweave.errors import Cancelled, EngineError, OrbweaveError, UsageError, shown
 from orbweave.records import DOMAINS, SCALES, Brief, Design, clean_concept
 from ui.commands import options
 from ui.commands.choice import one_of
@@ -28,7 +28,7 @@ __all__ = ["design"]
 
 PARENT = Path("designs")
 """Where designs go without --out."""
-WITH_RESUME = frozenset({"resume", "force", "dry_run", "as_json", "quiet"})
+WITH_RESUME = frozenset({"resume", "model", "force", "dry_run", "as_json", "quiet"})
 """Options that make sense for a design that was begun; all others were fixed then."""
 
 
@@ -85,7 +85,8 @@ def design(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Go on with an unfinished design, as it was asked for then.",
+            help="Go on with an unfinished design, as it was asked for then; --model lets "
+            "another model speak from here on.",
             show_default=False,
         ),
     ] = None,
@@ -112,7 +113,7 @@ def design(
     answer = Answer(as_json=as_json, quiet=quiet)
     if resume is not None:
         _refuse_others(context)
-        _resume(resume, answer, force=force, dry_run=dry_run)
+        _resume(resume, answer, model, force=force, dry_run=dry_run)
         return
     if concept is None:
         raise UsageError("wanted a CONCEPT, got none; say what to design, or give --resume DIR")
@@ -140,6 +141,7 @@ def design(
     asked = {
         "images": images,
         "model": model,
+        "team": speakers.model_dump(mode="json"),
         "structure": structure
         if structure in ("auto", "none")
         else str(Path(structure).absolute()),
@@ -166,13 +168,15 @@ def _refuse_others(context: typer.Context) -> None:
         )
 
 
-def _resume(place: Path, answer: Answer, *, force: bool, dry_run: bool) -> None:
-    """Go on with an unfinished design."""
+def _resume(place: Path, answer: Answer, model: str | None, *, force: bool, dry_run: bool) -> None:
+    """Go on with an unfinished design, by another model if one is given."""
     from agents.embedding import MiniLM
     from orbweave.logbook import logged
     from ui.unfinished import Unfinished
 
     work = Unfinished.find(place, force=force)
+    if model is not None:
+        work = _by_another(work, model)
     assert work.state is not None
     embed = MiniLM()
     order = _order(work, embed)
@@ -184,6 +188,36 @@ def _resume(place: Path, answer: Answer, *, force: bool, dry_run: bool) -> None:
         return
     with logged("design", order.brief.concept, work.target) as entry:
         _run(order, work, embed, answer, entry, work.state.team, force=force)
+
+
+def _by_another(work: Unfinished, model: str) -> Unfinished:
+    """Return an unfinished design whose turns that are still to come another model speaks.
+
+    Raises:
+        UsageError: the reference or the team that was asked for cannot be understood.
+    """
+    from pydantic import ValidationError
+
+    from agents.roles import Team
+    from orbweave.models import ModelRef
+    from ui.design import team_with
+
+    assert work.state is not None
+    ModelRef.parse(model)
+    try:
+        # As it was read, with the examples that the models so far may have done without.
+        team = Team.model_validate(work.asked["team"]) if "team" in work.asked else work.state.team
+    except ValidationError as err:
+        raise _broken_order(work, err) from err
+    recasts = tuple(each.model_copy(update={"model": None}) for each in work.state.recasts)
+    state = work.state.model_copy(update={"team": team_with(team, model), "recasts": recasts})
+    return replace(work, state=state, asked={**work.asked, "model": model})
+
+
+def _broken_order(work: Unfinished, err: Exception) -> UsageError:
+    return UsageError(
+        f"wanted what was asked for in {work.folder}, it is broken ({shown(err, 120)}); begin anew"
+    )
 
 
 def _order(work: Unfinished, embed: Embed) -> Order:
@@ -205,9 +239,7 @@ def _order(work: Unfinished, embed: Embed) -> Order:
         chooser = chooser_for(asked["structure"], embed)
         return Order(state.brief, state.rounds, asked["images"], settings, asked["model"], chooser)
     except (KeyError, TypeError) as err:
-        raise UsageError(
-            f"wanted what was asked for in {work.folder}, it is broken ({err}); begin anew"
-        ) from err
+        raise _broken_order(work, err) from err
 
 
 def _plan(
@@ -257,6 +289,8 @@ def _run(
     how = f"what was said so far is kept, go on with: orbweave design --resume {_quoted(work)}"
     if isinstance(failure, KeyboardInterrupt):
         raise Cancelled(f"interrupted; {how}")
+    if isinstance(failure, EngineError):
+        how = f"{how} (--model REF lets another model speak)"
     failure.args = (f"{failure}; {how}",)
     raise failure
 

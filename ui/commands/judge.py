@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orbweave.errors import EngineError, UsageError
+from orbweave.errors import Cancelled, EngineError, UsageError
 from ui.commands import options
 from ui.commands.choice import one_of
 from ui.commands.converse import engine_opener, listed, model_faults
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from agents.judge import How, Mark, Rubric, View
     from ui.answer import Answer
     from ui.judge import Judgement
+    from ui.judge_journal import JudgeJournal
 
 __all__ = ["judge"]
 
 HOWS = ("auto", "probabilities", "reply")
+_PICKED = "first, second or tie"
 
 
 def judge(
@@ -104,6 +106,7 @@ def judge(
     from agents.judge import load_rubric, pairs_of
     from ui.answer import Answer
     from ui.judge import document, report
+    from ui.judge_journal import JudgeJournal, call_digest
 
     answers, faults = _checked(runs, turn, judge_, picks, form, export, pairwise)
     how = one_of("--by", by, HOWS)
@@ -123,29 +126,47 @@ def judge(
     if form is not None:
         told["form_lines"] = _form(answers, form, seed, force)
         written.append(str(form))
+        answer.line(
+            f"{told['form_lines']} pairs; write {_PICKED} behind each pick and give it to --picks"
+        )
     if judge_ is not None or picks is not None:
+        journal = None
         if picks is not None:
             found, marks, views = _people(answers, words, picks, seed)
         else:
             assert judge_ is not None
             pairs = pairs_of(answers) if pairwise else []
             method = _how(how, judge_)
+            digest = call_digest(judge_, method, seed, words, answers, pairwise=pairwise)
+            journal = JudgeJournal(out, digest, force=force)
             marks, views = _asked(
-                judge_, words, answers, pairs, method, repeats, seed, timeout, answer
+                judge_, words, answers, pairs, method, repeats, seed, timeout, answer, journal
             )
             found = _concluded(answers, words, judge_, method, marks, views, seed)
         answer.line(report(found))
         told |= document(found)
-        written += _kept(found, marks, views, answers, out, export, force)
+        written += _kept(found, marks, views, answers, out, export, force, answer)
+        if journal is not None:
+            journal.forget()
         if found.is_empty:
             answer.end(told | {"written": written}, "")
-            raise EngineError(
-                f"wanted a judgement of {found.judge}, none of its answers could be read: "
-                f"{found.example[:200]!r}; take another judge, or --by probabilities"
-            )
+            raise EngineError(_nothing(found))
     answer.end(
         told | {"written": written},
         f"written to {', '.join(written)}" if written else f"judged {len(answers)} answers",
+    )
+
+
+def _nothing(found: Judgement) -> str:
+    """Return why a model's judgement is empty, and what mends it."""
+    wanted, outcomes = f"wanted a judgement of {found.judge}", {name for name, _ in found.unjudged}
+    if outcomes == {"timed out"}:
+        return f"{wanted}, {found.example}; see the server, or give a longer --timeout"
+    if outcomes == {"failed"}:
+        return f"{wanted}, none of its answers came: {found.example}"
+    return (
+        f"{wanted}, none of its answers could be read: {found.example[:200]!r}; take another "
+        "judge, or --by probabilities"
     )
 
 
@@ -217,8 +238,13 @@ def _asked(
     seed: int,
     timeout: float,
     answer: Answer,
+    journal: JudgeJournal,
 ) -> tuple[list[Mark], list[View]]:
-    """Open the judge and ask everything; with pairs the marks are not asked for."""
+    """Open the judge and ask what the journal does not hold; with pairs no marks are asked for.
+
+    Raises:
+        Cancelled: interrupted; says what is kept and how to go on.
+    """
     from agents.judge import compare, mark
     from ui.bar import bar
 
@@ -240,6 +266,8 @@ def _asked(
                         seed=seed,
                         timeout_s=timeout,
                         on_progress=on_progress,
+                        known=journal.views,
+                        keep=journal.add,
                     )
                     return [], views
                 marks = await mark(
@@ -251,12 +279,22 @@ def _asked(
                     seed=seed,
                     timeout_s=timeout,
                     on_progress=on_progress,
+                    known=journal.marks,
+                    keep=journal.add,
                 )
                 return marks, []
             finally:
                 await engine.close()
 
-    return asyncio.run(ask())
+    try:
+        return asyncio.run(ask())
+    except KeyboardInterrupt:
+        pass
+    # Out here, or the interrupt would be our error's context and be told.
+    kept = "nothing is kept without --out"
+    if journal.path is not None:
+        kept = f"what was judged is kept in {journal.path}, run it again to go on"
+    raise Cancelled(f"interrupted; {kept}")
 
 
 def _concluded(
@@ -281,6 +319,8 @@ def _people(
     from ui.judge import conclude, preferences, read_picks
 
     views = read_picks(answers, picks)
+    if not views:
+        raise UsageError(f"wanted picks in {picks}, found none; write {_PICKED} behind a pick")
     found = conclude(answers, rubric, judge="people", how="picks", seed=seed)
     chosen = preferences(answers, views, both_orders=False, seed=seed)
     return replace(found, preferences=chosen), [], views
@@ -300,6 +340,7 @@ def _kept(
     out: Path | None,
     export: Path | None,
     force: bool,
+    answer: Answer,
 ) -> list[str]:
     """Write what was asked for and return its names."""
     from ui.judge import preference_rows, write_judgement, write_pairs
@@ -309,7 +350,9 @@ def _kept(
         write_judgement(found, marks, views, answers, out, force=force)
         written.append(str(out))
     if export is not None and found.preferences is not None:
-        write_pairs(preference_rows(answers, found.preferences, found.judge), export, force=force)
+        rows = preference_rows(answers, found.preferences, found.judge)
+        write_pairs(rows, export, force=force)
+        answer.line(f"{len(rows)} of {len(found.preferences.pairs)} pairs are decided and exported")
         written.append(str(export))
     return written
 
