@@ -54,7 +54,7 @@ def check(recipe: Recipe, parents: Mapping[str, Parent], *, partial: bool = Fals
         recipe: What is wanted.
         parents: By the names in the recipe.
         partial: What has the same name and shape everywhere is merged, the rest taken from the
-            base: mismatches become notes, and one more tells what was taken from whom.
+            base: mismatches become notes, and more tell what was taken from whom.
 
     Raises:
         ModelError: a tokenizer's file is damaged.
@@ -299,6 +299,12 @@ def _offset(brought: Mapping[str, str]) -> int:
 def _taken(steps: Sequence[Step], parents: Sequence[Parent]) -> Iterator[Finding]:
     """Tell what a partial merge takes from whom, unless everything is merged."""
     groups = taken_from(steps)
+    if len(parents) > 1 and all(len(names) == 1 for names in groups):
+        yield fault(
+            f"no tensor has one name and one shape in {' and '.join(p.name for p in parents)}, so "
+            "there is nothing to merge; name models of one size"
+        )
+        return
     used = {source for step in steps for source in step.sources}
     for names, tensors in groups.items():
         if len(names) > 1:

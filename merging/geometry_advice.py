@@ -49,7 +49,7 @@ def _on_tensors(geometry: Geometry) -> Iterator[str]:
         names = f"{first} and {len(rest)} more" if rest else first
         yield (
             f"left out, not in every model or of different shapes: {names}; "
-            "a merge takes them from its base, and only with --partial"
+            "a merge copies those of its base, and only with --partial"
         )
 
 

@@ -1,11 +1,12 @@
 """mergekit, for methods and vocabularies that are not merged here; the one file that imports it.
 
 It runs in a process of its own: it seeds the global random generators, keeps every file it has
-opened, and can then be stopped.
+opened, and can then be stopped. It ends with the process that started it, even a killed one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from merging.recipe import Recipe
-from orbweave.errors import Cancelled, ModelError, shown
+from orbweave.errors import Cancelled, ModelError, OutputError, shown
 
 __all__ = ["run"]
 
@@ -48,6 +49,7 @@ def run(
 
     Raises:
         ModelError: mergekit failed; holds its last line.
+        OutputError: the disk is full.
         Cancelled: `is_cancelled` said so.
     """
     on_progress(f"mergekit merges by {recipe.merge_method}; loading it takes some seconds")
@@ -62,6 +64,11 @@ def run(
         told = _run_child(arguments, on_progress, is_cancelled)
         for name, link in links.items():
             told = told.replace(str(link), name)
+    if os.strerror(errno.ENOSPC) in told:
+        raise OutputError(
+            "wanted to write the merged model, mergekit found the disk full; free some space or "
+            "choose another place"
+        )
     if told:
         raise ModelError(f"wanted a merge by mergekit, it said {shown(told, 300)}; mend the recipe")
 
@@ -75,6 +82,7 @@ def _run_child(
     child = subprocess.Popen(
         [*_COMMAND, *arguments],
         env=os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
+        stdin=subprocess.PIPE,  # closed by the system when this process ends, see _end_with_parent
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -105,15 +113,26 @@ def _run_child(
             child.terminate()
             child.wait()
         listener.join()
-        if child.stderr is not None:
-            child.stderr.close()
+        for pipe in filter(None, (child.stdin, child.stderr)):
+            pipe.close()
     if child.returncode == 0:
         return ""
     return next((line for line in reversed(lines) if line), "nothing")
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that started it does: nobody waits for the merge then."""
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing ever comes, so it returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _main(config: str, out: str, *flags: str) -> None:
     """Run mergekit in this process."""
+    _end_with_parent()
     from mergekit.config import MergeConfiguration  # type: ignore[import-untyped]
     from mergekit.merge import run_merge  # type: ignore[import-untyped]
     from mergekit.options import MergeOptions  # type: ignore[import-untyped]

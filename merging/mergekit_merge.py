@@ -45,7 +45,9 @@ def merge_by_mergekit(
         How the parents lie to each other, or why there is nothing to say of that.
 
     Raises:
-        ModelError: a weight is not finite, of a parent or of the result; or mergekit failed.
+        ModelError: a weight is not finite or absurdly large, of a parent or of the result; or
+            mergekit failed.
+        OutputError: the disk is full.
         Cancelled: `is_cancelled` said so.
     """
     merged = dict.fromkeys(part.model for each in recipe.runs for part in each.sources)
@@ -54,16 +56,16 @@ def merge_by_mergekit(
     for parent in parents.values():
         if tensor := unsound_tensor(open_weights(parent), is_cancelled):
             raise ModelError(
-                f"wanted finite weights in {tensor} of {parent.name}, found NaN or infinite ones; "
-                "that model is damaged, use another"
+                f"wanted finite weights in {tensor} of {parent.name}, found NaN, infinite or "
+                "absurdly large ones; that model is damaged, use another"
             )
     geometry = _geometry(recipe, parents)
     run(recipe, folders, out, partial=partial, on_progress=on_progress, is_cancelled=is_cancelled)
     if tensor := unsound_tensor(open_weights(open_parent("the merged model", out)), is_cancelled):
         raise ModelError(
             f"wanted finite weights in {tensor} of the merged model, {recipe.merge_method} made "
-            "NaN or infinite ones of parents that hold none; take another method or parameters, "
-            "or dtype: float32 if it is float16"
+            "NaN, infinite or absurdly large ones of parents that hold none; take another method "
+            "or parameters, or dtype: float32 if it is float16"
         )
     return geometry
 

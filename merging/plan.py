@@ -181,7 +181,7 @@ def _shares(
 def _no_value(parameter: str, name: str) -> UsageError:
     return UsageError(
         f"wanted the merge parameter {parameter} for every tensor, found none for {name}; "
-        "add a last rule without a filter"
+        "set it, or add a last rule without a filter"
     )
 
 

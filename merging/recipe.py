@@ -60,6 +60,19 @@ class _Part(BaseModel):
     # Keys of a newer mergekit are kept and told of, see `unused`.
     model_config = ConfigDict(frozen=True, extra="allow")
 
+    @field_validator("parameters", check_fields=False)
+    @classmethod
+    def _write_out_profile(cls, value: Parameters) -> Parameters:
+        t = value.get("t")
+        if not isinstance(t, str):
+            return value
+        if t in PROFILES:
+            return value | {"t": PROFILES[t]}
+        try:
+            return value | {"t": float(t)}
+        except ValueError:
+            raise ValueError(f"t is a number, a list or one of {', '.join(PROFILES)}") from None
+
 
 class Input(_Part):
     """One model that goes into a merge."""
@@ -111,19 +124,6 @@ class Recipe(_Part):
     def _short_name(cls, value: Any) -> Any:
         return value.removeprefix("torch.") if isinstance(value, str) else value
 
-    @field_validator("parameters")
-    @classmethod
-    def _write_out_profile(cls, value: Parameters) -> Parameters:
-        t = value.get("t")
-        if not isinstance(t, str):
-            return value
-        if t in PROFILES:
-            return value | {"t": PROFILES[t]}
-        try:
-            return value | {"t": float(t)}
-        except ValueError:
-            raise ValueError(f"t is a number, a list or one of {', '.join(PROFILES)}") from None
-
     @model_validator(mode="after")
     def _is_whole(self) -> Recipe:
         if sum(bool(part) for part in (self.models, self.slices, self.modules)) != 1:
@@ -131,6 +131,8 @@ class Recipe(_Part):
         slices = [*(self.slices or ()), *(s for m in self._modules() for s in m.slices or ())]
         if any(source.layer_range is None for each in slices for source in each.sources):
             raise ValueError("every source of a slice needs a layer_range")
+        if not self.model_names():
+            raise ValueError("no model is named; give every module models or slices")
         return self
 
     @property
@@ -252,6 +254,12 @@ def load_recipe(path: Path) -> Recipe:
         raise UsageError(f"wanted a merge recipe, cannot read {path}; check the path") from err
     except yaml.YAMLError as err:
         raise UsageError(f"wanted a recipe in {path}, it is not YAML: {shown(err, 200)}") from err
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else shown(content)
+        raise UsageError(
+            f"wanted a merge recipe in {path}, found: {found}; it begins with merge_method and "
+            "models, as mergekit's do"
+        )
     try:
         return Recipe.model_validate(content)
     except ValidationError as err:

@@ -88,7 +88,7 @@ def _setting_findings(
     try:
         gradients = list(numbers_in(setting))
     except UsageError as err:
-        yield fault(str(err))
+        yield fault(f"{parameter}: {err}")
         return
     for values in gradients:
         if len(values) > max(n_layers, 1):
@@ -98,6 +98,8 @@ def _setting_findings(
             )
         if not all(map(math.isfinite, values)):
             yield fault(f"{parameter} must be finite, got {values}; write plain numbers")
+        elif parameter == "t" and recipe.merge_method == "nearswap":
+            continue  # a distance of weights, of any size
         elif parameter == "t" and not all(0 <= t <= 1 for t in values):
             yield fault(f"t must be between 0 and 1, got {values}; 0 is the base, 1 the other")
         elif parameter == "density" and not all(0 < share <= 1 for share in values):

@@ -1,4 +1,4 @@
-"""Whether every weight of a model is a number, read in pieces of a few megabytes."""
+"""Whether every weight of a model is a sound number, read in pieces of a few megabytes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import numpy as np
 
+from merging.kernel import inner
 from merging.numbers import FLOATS, widen
 from merging.tensors import Weights
 from orbweave.errors import Cancelled
@@ -22,7 +23,10 @@ _CHUNK = 1 << 18
 def unsound_tensor(
     weights: Weights, is_cancelled: Callable[[], bool] = lambda: False
 ) -> str | None:
-    """Return the name of a tensor that holds NaN or infinite weights, None if all are finite.
+    """Return the name of a tensor that holds NaN, infinite or absurdly large weights, or None.
+
+    Absurdly large is what our own merges refuse: numbers whose squares overflow, as a flipped bit
+    of the exponent leaves them.
 
     Raises:
         ModelError: a file cannot be read.
@@ -34,7 +38,9 @@ def unsound_tensor(
         dtype, shape = weights.tensors[name]
         n = math.prod(shape)
         chunks = (weights.read(name, i, min(i + _CHUNK, n)) for i in range(0, n, _CHUNK))
-        return all(bool(np.isfinite(widen(chunk, dtype)).all()) for chunk in chunks)
+        wide = (widen(chunk, dtype) for chunk in chunks)
+        with np.errstate(all="ignore"):  # what overflows is infinite or not a number then
+            return all(math.isfinite(inner(numbers, numbers)) for numbers in wide)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:

@@ -87,8 +87,8 @@ def summary(sweep: Sweep, reading: Reading) -> list[str]:
     else:
         mean, bounds = reading.arc
         told.append(
-            f"SLERP over LERP at the same t, mean of {len(reading.controls)}: "
-            f"{_points(mean, bounds.low, bounds.high)} points"
+            f"SLERP over LERP at the same t, in points, mean of {len(reading.controls)}: "
+            f"{_points(mean, bounds.low, bounds.high)}"
         )
     told.append(
         f"{sweep.n_models} different models, {sweep.n_known} answered before; "

@@ -328,6 +328,16 @@ def test_unlike_depths_are_merged_as_far_as_both_go(write_recipe, tmp_path, base
     )
 
 
+def test_a_partial_merge_of_nothing_is_refused(pair, write_recipe, tmp_path):
+    """It would be a copy of the base."""
+    a, b = pair
+    twice = {n: torch.cat([t, t]) for n, t in load_file(b / "model.safetensors").items()}
+    save_file(twice, b / "model.safetensors")
+    with pytest.raises(UsageError, match=f"one shape in {a} and {b}, so there is nothing to merge"):
+        _by_recipe(write_recipe, a, b, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_range_that_does_not_fit_another_is_refused_even_of_a_partial_merge(pair):
     sources = [{"model": str(f), "layer_range": [0, n]} for f, n in zip(pair, (1, 2), strict=True)]
     content = _slerp(*pair).model_dump() | {"models": None, "slices": [{"sources": sources}]}

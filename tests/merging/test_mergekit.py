@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from safetensors.torch import load_file
 from merging import mergekit_adapter
 from merging.build import merge
 from merging.recipe import PROFILES, Input, Recipe
-from orbweave.errors import Cancelled, ModelError
+from orbweave.errors import Cancelled, ModelError, OutputError
 from tests.merging.conftest import WORDS, write_adapter, write_llama, write_tokenizer
 
 PAPER_FOR_TWO = [
@@ -193,6 +196,63 @@ def test_what_mergekit_refuses_is_told_in_its_words(pair, tmp_path, monkeypatch)
     with pytest.raises(ModelError, match=told):
         _by_us(content, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
+
+
+def test_a_disk_that_mergekit_finds_full_is_told(pair, tmp_path, monkeypatch):
+    says = (
+        "import sys; sys.exit('SafetensorError: I/O error: No space left on device (os error 28)')"
+    )
+    monkeypatch.setattr(mergekit_adapter, "_COMMAND", (sys.executable, "-c", says))
+    content = _whole(*pair) | {"merge_method": "ties", "parameters": {"weight": 1}}
+    with pytest.raises(OutputError, match="found the disk full; free some space"):
+        _by_us(content, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+# Runs what stands for mergekit, which tells its process and then takes long.
+STARTING = """
+import sys
+from pathlib import Path
+from merging import mergekit_adapter
+from merging.recipe import Recipe
+mergekit_adapter._COMMAND = (sys.executable, "-c", sys.argv[1])
+recipe = Recipe(merge_method="ties", models=[{"model": "a"}])
+mergekit_adapter.run(recipe, {"a": Path(sys.argv[2])}, Path(sys.argv[2]))
+"""
+LASTING = """
+import os, sys, time
+from merging.mergekit_adapter import _end_with_parent
+_end_with_parent()
+with open(os.path.join(sys.argv[2], "pid.new"), "w") as file:
+    file.write(str(os.getpid()))
+os.rename(file.name, os.path.join(sys.argv[2], "pid"))
+time.sleep(100)
+"""
+
+
+def test_mergekit_ends_with_a_merge_that_is_killed(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTING, LASTING, str(tmp_path)], cwd=Path(__file__).parents[2]
+    ) as child:
+        _wait_for((tmp_path / "pid").exists)
+        child.kill()
+    pid = (tmp_path / "pid").read_text()
+    _wait_for(lambda: not _is_alive(pid))
+
+
+def _wait_for(what: Callable[[], bool], *, timeout_s: float = 30) -> None:
+    begin = time.monotonic()
+    while not what():
+        assert time.monotonic() - begin < timeout_s
+        time.sleep(0.05)
+
+
+def _is_alive(pid: str) -> bool:
+    """Tell whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_how_far_mergekit_is_comes_through(pair, tmp_path, monkeypatch):

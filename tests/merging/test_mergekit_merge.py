@@ -56,7 +56,7 @@ def no_mergekit(monkeypatch):
 # ---------------------------------------------------------------- weights that are not numbers
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 1e37])  # or a flipped bit
 @pytest.mark.parametrize("method", ["ties", "dare_linear", "model_stock"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_parents_nan_is_named_before_mergekit_starts(tmp_path, no_mergekit, method, value, dtype):
@@ -170,7 +170,7 @@ def test_every_fault_is_told_at_once_and_before_a_weight_is_read(pair, tmp_path,
         "no merge method is called 'tis'; did you mean ties; there are arcee_fusion, ",
         "sce, slerp, task_arithmetic and ties",
         "density must be above 0 and at most 1, got [0.0]",
-        "wanted a number as a merge parameter, got 'x'",
+        "lambda: wanted a number as a merge parameter, got 'x'",
         f"{b} lacks {UP}, which {a} has",
         f"model.norm.weight has the shape (16,) in {a} and (8,) in {b}",
     ):
@@ -205,6 +205,12 @@ def test_what_a_method_asks_for_is_told(pair, tmp_path, no_mergekit):
         with pytest.raises(UsageError) as caught:
             _merged(content, tmp_path / "out")
         assert told in str(caught.value)
+
+
+def test_how_far_nearswap_goes_is_no_share(pair):
+    content = _task("nearswap", *pair, parameters={"t": 2.5})
+    recipe = Recipe.model_validate(content)
+    assert "t must be" not in str(check(recipe, open_parents(recipe)))
 
 
 def test_a_stack_must_be_of_one_width(pair, tmp_path, no_mergekit):

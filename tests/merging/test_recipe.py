@@ -161,6 +161,14 @@ def test_what_is_not_ours_goes_to_mergekit(more, is_ours):
     assert _slerp(**more).is_ours is is_ours
 
 
+def test_a_slice_takes_a_profile_by_name():
+    sources = [{"model": name, "layer_range": [0, 2]} for name in "ab"]
+    recipe = _slerp(
+        models=None, parameters={}, slices=[{"sources": sources, "parameters": {"t": "paper"}}]
+    )
+    assert recipe.settings("t") == [PROFILES["paper"]]
+
+
 def test_what_nobody_looks_at_is_named():
     recipe = _slerp(parameters={"t": 0.5, "density": 0.3}, int8_mask=True)
     assert recipe.unused() == ["density", "int8_mask"]
@@ -176,7 +184,9 @@ def test_models_are_named_once_the_base_first():
     ("text", "told"),
     [
         ("[1, 2", "it is not YAML"),
-        ("just a text", "found: "),
+        ("just a text", "found: 'just a text'; it begins with merge_method"),
+        ("# nothing yet", "found: nothing; it begins with merge_method"),
+        ("merge_method: ties\nmodules: {default: {}}", "no model is named; give every module"),
         ("merge_method: slerp", "exactly one of models, slices and modules"),
         ("models: [{model: a}]", "merge_method is missing"),
         ("merge_method: slerp\nmodels: [{}]", r"models\.0\.model is missing"),
@@ -186,6 +196,10 @@ def test_models_are_named_once_the_base_first():
             "paper, linear, const",
         ),
         ("merge_method: slerp\nslices: [{sources: [{model: a}]}]", "needs a layer_range"),
+        (
+            "merge_method: slerp\nslices: [{sources: [{model: a}], parameters: {t: papr}}]",
+            r"slices\.0\.parameters: t is a number, a list or one of paper",
+        ),
     ],
 )
 def test_faults_of_a_file_are_told(tmp_path, text, told):
