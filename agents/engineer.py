@@ -392,7 +392,8 @@ async def _composed(
     view, colours = await _palette(voice, team, fields, seed)
     looks = dict.fromkeys(in_turns(advice))
     thing = name_of(fields["concept"])
-    kept = [_sentence(thing), view]
+    lead = team.palette.leads.get(cast(Scale, fields["scale"]))
+    kept = [_sentence(thing), view, *filter(None, [lead])]
     for look in looks:
         n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
         is_first = look in [each.looks[0] for each in advice if each.looks]

@@ -123,6 +123,8 @@ class Palette(Record):
     """Sentences a prompt can be composed of, where a model cannot write one."""
 
     views: dict[Scale, tuple[str, ...]]
+    leads: dict[Scale, str] = {}
+    """Ties what the facts look like to the thing, at scales other than theirs."""
     colours: dict[Scale, tuple[str, ...]]
     close: str
     """Last sentence."""
@@ -138,7 +140,7 @@ class Palette(Record):
     def sentences(self) -> frozenset[str]:
         """Every sentence, of all scales."""
         by_scale = [*self.views.values(), *self.colours.values()]
-        return frozenset({*chain.from_iterable(by_scale), self.close})
+        return frozenset({*chain.from_iterable(by_scale), *self.leads.values(), self.close})
 
 
 class StopRule(Record):

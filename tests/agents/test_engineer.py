@@ -308,6 +308,7 @@ async def test_a_composed_prompt_is_seen_and_coloured_as_its_scale_is(scale: Sca
     said = {*sentences(talk.prompts[0].prompt)}
     assert len(said & {*palette.views[scale]}) == 1
     assert len(said & {*palette.colours[scale]}) == 1
+    assert said & {*palette.leads.values()} == {*filter(None, [palette.leads.get(scale)])}
 
 
 def test_the_whole_concept_and_its_head_are_of_the_frame() -> None:
