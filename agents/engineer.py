@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import random
 import re
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -416,9 +417,14 @@ async def _palette(voice: Voice, team: Team, fields: Mapping[str, str], seed: in
 async def _chosen(
     voice: Voice, form: Form, fields: Mapping[str, str], options: Sequence[str], seed: int
 ) -> str:
-    """Draw an option by how much likelier the notes make it than an empty question does."""
+    """Draw an option by how much likelier the notes make it than an empty question does.
+
+    Gains are taken by their spread: small models differ by many nats over sentences that suit
+    alike, and would say the same of nearly every concept.
+    """
     gains = await _gains(voice, form, fields, options)
-    weights = [math.exp(gain - max(gains)) for gain in gains]
+    spread = statistics.pstdev(gains) or 1.0
+    weights = [math.exp((gain - max(gains)) / spread) for gain in gains]
     return random.Random(seed).choices(options, weights)[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 from agents import Conversation, Knowledge, converse, load_team
 from agents.advice import Advice
 from agents.claims import sentences
-from agents.engineer import _opened, choose_family, framed
+from agents.engineer import _chosen, _opened, choose_family, framed
 from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
@@ -405,6 +405,18 @@ async def test_a_faint_picture_is_drawn_anew_in_other_colours() -> None:
     assert thickness == pytest.approx([0.3, 0.3])
     assert talk.prompts[1].changes == ("Colours from pale on black to golden on black.",)
     assert talk.stop_reason == "the measured targets are met"
+
+
+async def test_a_sentence_of_the_frame_is_drawn_by_likelihood_but_never_always_the_same() -> None:
+    class Sure:
+        async def weigh(self, messages: Sequence[Message], options: Sequence[str]) -> list[float]:
+            is_asked = "none" not in messages[-1].content
+            return [9.0 * i * is_asked - len(option) for i, option in enumerate(options)]
+
+    form, fields = load_team().prompt, {"concept": "A web", "scale": "urban", "notes": "- threads"}
+    options = ("One.", "Two words.", "Three words here.")
+    drawn = [await _chosen(Sure(), form, fields, options, seed) for seed in range(300)]  # type: ignore[arg-type]
+    assert 15 < drawn.count("One.") < drawn.count("Two words.") < drawn.count("Three words here.")
 
 
 async def test_where_the_model_finds_no_other_colours_the_palette_has_some() -> None:
