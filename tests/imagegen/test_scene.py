@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from imagegen.canvas import Relief, blur, canvas, moved
 from imagegen.looks import GROUNDS, LOOKS, MATERIALS, parse_look, shade
@@ -173,17 +174,21 @@ def test_any_size_can_be_lit(size: int) -> None:
         assert lit.shape == (size, size, 3)
 
 
-def test_lighting_a_picture_of_256_pixels_takes_under_25_milliseconds() -> None:
+def test_lighting_a_picture_takes_no_longer_than_sixteen_blurs_of_its_size() -> None:
+    """25 ms of 256 pixels where a blur takes 1.55; a busy or slower machine slows down both."""
     c, rng = canvas(256), np.random.default_rng(0)
     relief, look = draw_motif(c, COMB, rng), parse_look("golden on brown")
+    noise = rng.random((256, 256), np.float32)
     for light in LIGHTS:
-        seconds = []
-        for _ in range(5):
-            start = time.thread_time()
+        seconds, blurs = [], []
+        for _ in range(7):
+            begun = time.thread_time()
             shade(c, relief, None, look, light, rng)
-            seconds.append(time.thread_time() - start)
-        # The best of five: the machine may have other things to do.
-        assert min(seconds) < 0.025, light
+            between = time.thread_time()
+            gaussian_filter(noise, 4)
+            seconds.append(between - begun)
+            blurs.append(time.thread_time() - between)
+        assert min(seconds) < 16 * min(blurs), light
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0, 6.0, 20.0])
