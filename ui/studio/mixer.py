@@ -49,6 +49,9 @@ TEAM = "experts"
 """The shipped team that knows most models that were trained on its forms."""
 FACTS_EACH = 2
 """Facts each expert speaks from on the slider, where a team talks at every place."""
+GROUNDING = 0.1
+"""Of a prompt on the slider, see `Form.grounding`: what the merge itself writes is compared there,
+and prompts composed of the facts would be the same at every place."""
 MAX_WAITING = 16
 MAX_EACH = 2
 """Tasks one person may have waiting or running."""
@@ -434,7 +437,8 @@ def _team(mix: Mix, model: str) -> Team:
     """
     team = load_team(TEAM)
     trained = (*team.trained, model) if {mix.first, mix.second} <= {*team.trained} else ()
-    return team.model_copy(update={"facts_each": FACTS_EACH, "trained": trained})
+    prompt = team.prompt.model_copy(update={"grounding": GROUNDING})
+    return team.model_copy(update={"facts_each": FACTS_EACH, "trained": trained, "prompt": prompt})
 
 
 def _teller(task: Task) -> Callable[[str], None]:
