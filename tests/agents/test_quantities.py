@@ -151,7 +151,8 @@ def test_a_long_text_of_numbers_is_read_in_time_that_grows_with_it():
         return time.process_time() - begun
 
     seconds(10)
-    assert seconds(8_000) < 12 * seconds(2_000)
+    # The best of three: a collection of garbage in one of them is no time of the reading.
+    assert min(seconds(8_000) for _ in range(3)) < 12 * min(seconds(2_000) for _ in range(3))
 
 
 def test_rounding_is_forgiven_up_to_two_per_cent():
