@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from merging.findings import some
 from merging.geometry import COLLINEAR_DEG, Geometry, Summary
 
 __all__ = ["advice"]
@@ -45,10 +46,8 @@ def advice(geometry: Geometry) -> list[str]:
 
 def _on_tensors(geometry: Geometry) -> Iterator[str]:
     if geometry.unmatched:
-        first, *rest = geometry.unmatched
-        names = f"{first} and {len(rest)} more" if rest else first
         yield (
-            f"left out, not in every model or of different shapes: {names}; "
+            f"left out, not in every model or of different shapes: {some(geometry.unmatched)}; "
             "a merge copies those of its base, and only with --partial"
         )
 
