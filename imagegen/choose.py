@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ __all__ = ["Embed", "choose_structure", "dressed", "nearest_families"]
 Embed = Callable[[Sequence[str]], NDArray[Any]]
 """Texts to unit vectors, shape (n, d)."""
 
+WIDTH = 0.15
+"""Cosine by which a clause must be less like a family than another one to count e times less
+for it; chosen by us, see benchmarks/choose.py. The likest clause alone would leave unread
+what the others say of the same motif, and 0.1 to 0.2 are as good."""
 SECOND_MOTIF = 0.55
 """Cosine a second motif must reach that no name gives; chosen by us, see benchmarks/choose.py."""
 AHEAD = 0.2
@@ -71,9 +75,9 @@ DENIED = rf"\b(?:no|not|without|never|instead of|rather than)\b(?:(?!{CLAUSE_END
 """What a picture shall not show, to the end of the clause."""
 
 
-NEAR = 0.1
-"""Cosine by which a family may be less like the words than the nearest one and still be meant;
-chosen by us: of 40 training prompts those that name no motif have 2 to 4 families within."""
+NEAR = 0.07
+"""How much less like the words than the nearest one a family may be and still be meant; chosen
+by us: two in three of the prompts of benchmarks/choose.py that name no motif have others within."""
 MOST_NEAR = 4
 
 
@@ -113,8 +117,8 @@ def nearest_families(prompt: str, embed: Embed, *, directed: bool = False) -> di
         directed: Only families whose direction can be seen, unless the words name another.
     """
     clauses = clauses_of(_read(prompt)[1]) or [Clause(prompt, 0)]
-    best = _likeness(clauses, embed).max(1)
-    ranked = sorted(zip(best.tolist(), FAMILIES, strict=True), key=lambda pair: -pair[0])
+    whole = _likeness(clauses, embed).whole
+    ranked = sorted(zip(whole.tolist(), FAMILIES, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 1:
         ranked = ranked[:1]
     elif directed:
@@ -150,13 +154,14 @@ def _read(prompt: str) -> tuple[Light, str]:
 def _families(text: str, prompt: str, embed: Embed, first: str | None) -> dict[str, int]:
     """Return one or two families, and where in the text each of them begins."""
     clauses = clauses_of(text) or [Clause(prompt, 0)]
-    table, families = _likeness(clauses, embed), list(FAMILIES)
-    nearest = families[int(table.max(1).argmax())]
-    found = {name: clauses[int(row.argmax())].at for name, row in zip(families, table, strict=True)}
+    likeness, families = _likeness(clauses, embed), list(FAMILIES)
+    nearest = families[int(likeness.whole.argmax())]
+    rows = zip(families, likeness.each, strict=True)
+    found = {name: clauses[int(row.argmax())].at for name, row in rows}
     found |= places(clauses)
     chosen = first or nearest
     # A family chosen for the nearest one stands for it, and is itself no second one.
-    second = _second(table, clauses, {chosen, nearest}, described=joined(text))
+    second = _second(likeness.each, clauses, {chosen, nearest}, described=joined(text))
     return {chosen: found[nearest]} | ({} if second is None else {second: found[second]})
 
 
@@ -184,21 +189,32 @@ def _second(
     return max(found)[1] if found else None
 
 
-def _likeness(clauses: list[Clause], embed: Embed) -> NDArray[Any]:
-    """Return the likeness of every family to every clause, shape (families, clauses).
+class _Likeness(NamedTuple):
+    """How like words the families are, in their order; a name counts 1 more than any likeness."""
 
-    A name in the words counts 1 more than any likeness. Beside longer ones, clauses
-    of one or two words count only for the motifs they name: a colour alone is like nothing.
+    whole: NDArray[Any]
+    """All words together, shape (families,)."""
+    each: NDArray[Any]
+    """Every clause, shape (families, clauses)."""
+
+
+def _likeness(clauses: list[Clause], embed: Embed) -> _Likeness:
+    """Compare all families with the clauses of a text.
+
+    A motif that has no name there is often told of in several clauses, so all of them count
+    for the whole, the likest most: the logarithm of the mean of exponentials. Beside longer
+    ones, a clause of one or two words alone tells of none but the motifs it names.
     """
     texts = _family_texts()
     cos = _embedded_families(embed) @ embed([c.text for c in clauses]).T
     owner = np.array([name for name, _ in texts])
+    described = np.stack([cos[owner == name].max(0) for name in FAMILIES])
     found = [named(c.text) for c in clauses]
+    names = np.array([[name in each for each in found] for name in FAMILIES])
     short = np.array([len(c.text.split()) < 3 for c in clauses])
-    short &= not short.all()
-    table: NDArray[Any] = np.stack([cos[owner == name].max(0) * ~short for name in FAMILIES])
-    table += [[name in each for each in found] for name in FAMILIES]
-    return table
+    each = described * ~(short & ~short.all()) + names
+    together = WIDTH * np.log(np.exp(described / WIDTH).mean(1))
+    return _Likeness(np.where(names.any(1), each.max(1), together), each)
 
 
 def _family_texts() -> list[tuple[str, str]]:

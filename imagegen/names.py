@@ -13,7 +13,8 @@ __all__ = ["CLAUSE_ENDS", "Clause", "clauses_of", "named", "places"]
 CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into|beside)\b"
 WORD = r"[a-z]+"
 WORDS = {
-    "cobweb": "cobweb", "collagen": "collagen_fibrils", "tendon": "collagen_fibrils",
+    "cobweb": "cobweb", "dragline": "silk_bundle",
+    "collagen": "collagen_fibrils", "tendon": "collagen_fibrils",
     "Bouligand": "twisted_plywood", "tracheids": "wood_cells",
     "trabecular": "trabecular_foam", "diatom": "diatom_pores",
     "gecko": "gecko_setae", "setae": "gecko_setae", "denticles": "shark_denticles",

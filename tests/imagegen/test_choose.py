@@ -93,6 +93,23 @@ def test_two_motifs_are_read_whether_named_or_described(prompt: str, families: s
     assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} == families
 
 
+@pytest.mark.parametrize(
+    ("prompt", "family"),
+    [
+        ("Lamp shade wound from aligned spun threads, amber, side by side and gently waving",
+         "silk_bundle"),
+        ("Rope hung in waves, cords abreast with a dark band across them at every step",
+         "collagen_fibrils"),
+        ("Threads run out from one hub and a fine spiral rides over them", "orb_web"),
+        ("Straight lines strung anyhow between the corners, a net nobody tied", "cobweb"),
+        ("Chair back: struts meet, part again and leave round gaps, spongy throughout",
+         "trabecular_foam"),
+    ],
+)  # fmt: skip
+def test_a_motif_is_read_from_all_the_clauses_that_tell_of_it(prompt: str, family: str) -> None:
+    assert [m.family for m in choose_structure(prompt, 0, EMBED).motifs] == [family]
+
+
 def test_what_shall_not_be_there_gives_no_colour() -> None:
     assert choose_structure("leaf veins on black, no gold, white", 0, EMBED).look == (
         "white on black"
