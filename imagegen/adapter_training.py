@@ -28,6 +28,7 @@ from imagegen.checkpoint import load_checkpoint, newest_step, save_checkpoint
 from imagegen.device import environment, mixed_precision
 from imagegen.latent_space import encoded
 from imagegen.loading import Loaded, load_model
+from imagegen.loop import METRICS, drop_rows_after
 from imagegen.lora import TRIGGER_KEY, USUAL_NAME
 from imagegen.start import read_picture
 from orbweave.errors import Cancelled, EngineError, OutputError, UsageError
@@ -38,7 +39,6 @@ __all__ = ["ADAPTER", "TrainedAdapter", "kept_step", "train_adapter"]
 ADAPTER = "adapter"
 """Sub-folder of a run with what it came to."""
 RECIPE = "recipe.json"
-METRICS = "metrics.jsonl"
 PARTS = ("adapter", "optimiser")
 """Of a checkpoint."""
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -232,6 +232,7 @@ def _fit(
     states = (_AdapterState(pipe.unet), optimiser)
     parts: Mapping[str, Any] = dict(zip(PARTS, states, strict=True))
     start = load_checkpoint(out, parts)
+    drop_rows_after(start, out / METRICS)
     pipe.unet.train()
     losses: list[float] = []
     with (out / METRICS).open("a", encoding="utf-8") as metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from imagegen.checkpoint import load_checkpoint, save_checkpoint
+from orbweave.files import write_bytes
 from orbweave.subnormals import without_subnormals
 
-__all__ = ["fit"]
+__all__ = ["METRICS", "drop_rows_after", "fit"]
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT_S = 300.0
 """Seconds between two checkpoints."""
 TELL_STEPS = 50
-"""Steps between two rows of `metrics.jsonl`."""
+"""Steps between two rows of `METRICS`."""
+METRICS = "metrics.jsonl"
 
 
 @without_subnormals()
@@ -39,7 +42,8 @@ def fit(
     """Train `model` in place until `steps` steps in all are done.
 
     Args:
-        out: Run folder; the newest checkpoint there is continued, `metrics.jsonl` appended.
+        out: Run folder; the newest checkpoint there is continued, and so is `metrics.jsonl` from
+            that step on.
         model: What learns.
         losses: Called once with the first step's number; returns a function that draws a
             batch and returns its loss and figures to log.
@@ -56,10 +60,11 @@ def fit(
     )
     parts = {"model": model, "ema": ema, "optimiser": optimiser}
     start = load_checkpoint(out, parts)
+    drop_rows_after(start, out / METRICS)
     next_loss = losses(start)
     saved = told = time.monotonic()
     mean: float | None = None
-    with (out / "metrics.jsonl").open("a") as metrics:
+    with (out / METRICS).open("a") as metrics:
         for step in range(start, steps):
             for group in optimiser.param_groups:
                 group["lr"] = rate(step)
@@ -81,3 +86,27 @@ def fit(
             if now - saved > CHECKPOINT_S or step + 1 == steps:
                 save_checkpoint(out, step + 1, parts)
                 saved = now
+
+
+def drop_rows_after(step: int, path: Path) -> None:
+    """Cut from a run's metrics the rows of steps after `step`, which are taken again.
+
+    What is no row, for a crash tore it, goes too; all others stay, in their order.
+
+    Raises:
+        OutputError: the disk refused; the file is as it was.
+    """
+    if not path.is_file():
+        return
+    before = path.read_bytes()
+    rows = b"".join(row + b"\n" for row in before.splitlines() if _step_of(row) <= step)
+    if rows != before:
+        write_bytes(path, rows)
+
+
+def _step_of(row: bytes) -> float:
+    """The step a row tells of; of what is no row, infinity."""
+    try:
+        return float(json.loads(row)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
