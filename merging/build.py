@@ -171,9 +171,14 @@ def recipe_of(ref: ModelRef | str) -> Recipe:
     """Return how a model is made from others.
 
     Raises:
-        UsageError: it is not made from others, or the recipe file has faults.
+        UsageError: it is not made from others, or the recipe file is missing or has faults.
     """
-    ref = _written_out(ref)
+    try:
+        ref = _written_out(ref)
+    except ModelError as err:
+        if str(ref).endswith((".yaml", ".yml")):  # the recipe itself is missing, no model
+            raise UsageError(str(err)) from err
+        raise
     if ref.kind == "recipe":
         return load_recipe(Path(ref.name).expanduser())
     if ref.kind == "adapter":

@@ -2,6 +2,7 @@
 
     hash_at_once(files)
     digest(files[0])   # "blake3:9f86d0...", of a file in the Hub's cache "sha256:..."
+    sha256(files[0])   # the digits alone; what answers are kept by
 
 `b3sum` and `sha256sum` print the same digits.
 """
@@ -14,16 +15,16 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
 from orbweave.errors import OutputError
-from orbweave.files import write_text
+from orbweave.files import sha256_file, write_text
 from orbweave.paths import cache_root
 
-__all__ = ["digest", "digest_of_all", "hash_at_once"]
+__all__ = ["digest", "digest_of_all", "hash_at_once", "sha256"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,26 +42,13 @@ def digest(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
-        return f"sha256:{blob.name}"  # the Hugging Face cache names large files by their hash
-    stat = path.stat()
-    if stat.st_size <= _SMALL_BYTES:
-        return _hash(path)
-    place = hashlib.sha256(str(blob).encode()).hexdigest()[:32]
-    note = cache_root() / "digests" / f"{place}.json"
-    try:
-        known = json.loads(note.read_bytes())
-        if known[:2] == [stat.st_size, stat.st_mtime_ns]:
-            return str(known[2])
-    except (OSError, ValueError, TypeError):
-        pass
-    found = _hash(path)
-    try:
-        write_text(note, json.dumps([stat.st_size, stat.st_mtime_ns, found]) + "\n")
-    except OutputError as err:  # a whole merge would be lost for want of a note
-        _log.warning("the hash of %s will be computed again next time: %s", path, err)
-    return found
+    name = _name_in_hub(path)
+    return f"sha256:{name}" if name else _remembered(path, "", _hash)
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 as 64 hex digits, remembered likewise; raises as `digest`."""
+    return _name_in_hub(path) or _remembered(path, "-sha256", sha256_file)
 
 
 def digest_of_all(files: Iterable[Path]) -> str:
@@ -103,6 +91,34 @@ def hash_at_once(files: Sequence[Path]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def _name_in_hub(path: Path) -> str | None:
+    """Return the SHA-256 by which the Hugging Face cache names large files; None of others."""
+    blob = path.resolve()
+    is_hash = blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
+    return blob.name if is_hash else None
+
+
+def _remembered(path: Path, kind: str, compute: Callable[[Path], str]) -> str:
+    """Return what was found for a large file as it is now, or find it and note it."""
+    stat = path.stat()
+    if stat.st_size <= _SMALL_BYTES:
+        return compute(path)
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    note = cache_root() / "digests" / f"{place}{kind}.json"
+    try:
+        known = json.loads(note.read_bytes())
+        if known[:2] == [stat.st_size, stat.st_mtime_ns]:
+            return str(known[2])
+    except (OSError, ValueError, TypeError):
+        pass
+    found = compute(path)
+    try:
+        write_text(note, json.dumps([stat.st_size, stat.st_mtime_ns, found]) + "\n")
+    except OutputError as err:  # a whole merge would be lost for want of a note
+        _log.warning("the hash of %s will be computed again next time: %s", path, err)
+    return found
 
 
 def _hash(path: Path) -> str:

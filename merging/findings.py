@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal, NamedTuple
 
-__all__ = ["Finding", "fault", "mismatch", "note", "some"]
+__all__ = ["Finding", "fault", "mismatch", "note", "one_model", "some"]
 
 
 class Finding(NamedTuple):
@@ -30,6 +30,13 @@ def mismatch(why: str, mend: str, *, partial: bool) -> Finding:
 def note(text: str) -> Finding:
     """Return what stops nothing."""
     return Finding("note", text)
+
+
+def one_model(names: Collection[str]) -> Finding:
+    """Return what is said of parents that are copies of one model."""
+    return note(
+        f"{' and '.join(names)} hold the same weights: a merge changes nothing; name another model"
+    )
 
 
 def some(names: Collection[str]) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from merging.card import Ancestor, model_card
 from merging.compatibility import Finding, check, needs_mergekit, tokenizer_parent
-from merging.leftovers import claimed, remove_dead
+from merging.findings import one_model
+from merging.leftovers import held
 from merging.numbers import FLOATS, TORCH_NAMES
 from merging.parent import DEPTH_KEYS, Parent
 from merging.plan import Step, plan, taken_from
@@ -74,16 +75,18 @@ def write_merge(
         UsageError: the models do not fit together (every fault is told), or the target lies
             in a parent.
         ModelError: a weight is missing, damaged or not finite.
-        OutputError: the target exists and `force` is off, or the disk is full.
+        OutputError: the target exists and `force` is off, another merge into it is under way, or
+            the disk is full.
         Cancelled: `is_cancelled` said so.
     """
     check_output(target, force=force)
     _keep_out_of_parents(target, parents)
     findings = check(recipe, parents, partial=partial)
     refuse_faults(findings)
-    for leftover in remove_dead(target):
-        on_progress(f"left alone: {leftover}, perhaps of a merge that was killed; remove it if so")
-    with build_folder(target, force=force) as building, claimed(building):
+    with (
+        held(target, on_progress) as note_folder,
+        build_folder(target, force=force, note=note_folder) as building,
+    ):
         named = _in_background(ancestors)
         taken: dict[tuple[str, ...], list[str]] = {}
         if needs_mergekit(recipe, parents):
@@ -107,6 +110,8 @@ def write_merge(
             from merging.geometry import document
 
             write_text(building / GEOMETRY_FILE, json.dumps(document(geometry), indent=1) + "\n")
+            if geometry.is_one_model:
+                findings.append(one_model(geometry.parents))
         write_text(building / RECIPE_FILE, recipe.to_yaml())
         card = model_card(title or target.name, recipe, named(), geometry, taken)
         write_text(building / "README.md", card)

@@ -159,6 +159,11 @@ class Geometry:
         shares = self.total.shares
         return shares.get("linear", 0.0) + shares.get("identical", 0.0)
 
+    @property
+    def is_one_model(self) -> bool:
+        """Whether all parents hold the same weights, as far as their inner products tell."""
+        return bool(self.tensors) and not self.unmatched and all(map(_is_one, self.tensors))
+
 
 def part_of(tensor: str) -> Part:
     """Return what kind of weight a tensor's name stands for."""
@@ -365,6 +370,11 @@ def _arc(pair: Array, edge: float) -> Path:
     if pair.diagonal().min() <= ZERO_NORM**2:
         return "zero"
     return "linear" if abs(cosine(pair)) > edge else "slerp"
+
+
+def _is_one(row: TensorGeometry) -> bool:
+    # Norms too: rounding can make the distance of close neighbours 0.
+    return row.norm_b is not None and not row.change and math.isclose(row.norm_a, row.norm_b)
 
 
 # ---------------------------------------------------------------- many tensors in one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from merging.findings import some
+from merging.findings import one_model, some
 from merging.geometry import COLLINEAR_DEG, Geometry, Summary
 
 __all__ = ["advice"]
@@ -34,7 +34,7 @@ def advice(geometry: Geometry) -> list[str]:
     """Return what a person should know before merging these models, one sentence or two each."""
     a, b = geometry.parents[0], geometry.parents[-1]
     if set(geometry.total.shares) == {"identical"} and not geometry.unmatched:
-        return [f"{a} and {b} hold the same weights: a merge changes nothing; name another model"]
+        return [one_model((a, b)).text]
     return [
         *geometry.unlike,
         *_on_tensors(geometry),

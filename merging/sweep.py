@@ -17,13 +17,14 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from merging.compatibility import Finding, check
+from merging.digests import sha256
+from merging.findings import one_model
 from merging.folder import refuse_faults
 from merging.parent import Parent
 from merging.plan import Step, plan
@@ -38,7 +39,7 @@ from merging.synergy import (
 )
 from merging.variants import Variant, Way, alone
 from orbweave.errors import Cancelled, ModelError
-from orbweave.files import sha256_file, write_text
+from orbweave.files import write_text
 from orbweave.statistics import Interval
 
 if TYPE_CHECKING:
@@ -212,6 +213,7 @@ def open_laboratory(
             tells of every fault.
         ModelError: weights are damaged.
     """
+    from merging.geometry import geometry_of
     from merging.stream import merge_into_memory
     from merging.tensors import LoadedWeights, open_weights
 
@@ -227,9 +229,12 @@ def open_laboratory(
     weights = {name: LoadedWeights(loaded) for name, loaded in tensors.items()}
     grams: Grams = {}
     merge = next(variant for variant in matrix if variant.way != "parent")
+    steps = plan(merge.recipe, parents)
     begin = time.perf_counter()
-    merge_into_memory(plan(merge.recipe, parents), weights, grams=grams)
+    merge_into_memory(steps, weights, grams=grams)
     measuring_s = time.perf_counter() - begin
+    if geometry_of(steps, grams).is_one_model:
+        findings.append(one_model(parents))
     return Laboratory(
         tuple(matrix), dict(parents), findings, tensors, weights, hashes, grams, measuring_s
     )
@@ -393,7 +398,7 @@ def weights_hash(parent: Parent) -> str:
     """Return one hash of a model's weights, adapters included."""
     files = [*sorted(set(parent.files.values())), *(a.weights for a in parent.adapters)]
     settings = [f"{a.alpha} {a.rank_stabilised} {a.dora}" for a in parent.adapters]
-    lines = [*map(_sha256, files), *settings]
+    lines = [*map(sha256, files), *settings]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -421,17 +426,6 @@ def read(sweep: Sweep, *, seed: int = 0) -> Reading:
     return Reading(choice, controls, mean_difference(reported, pairs, seed=seed) if pairs else None)
 
 
-def _sha256(path: Path) -> str:
-    """Return a file's digest, found once: adapters of a study lie over one base."""
-    stat = path.stat()
-    return _sha256_of(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _sha256_of(path: Path, _size: int, _mtime_ns: int) -> str:
-    return sha256_file(path)
-
-
 def _square_apart(a: Any, b: Any) -> float:
     """Return the squared distance of two tensors, summed chunk by chunk."""
     pairs = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
@@ -444,7 +438,7 @@ def _manner_hash(parent: Parent) -> str:
     folder = parent.tokenizer_folder or parent.folder  # vocab.json alone is a tokenizer, too
     for pattern in ("token*.*", "special_tokens_map.json", "chat_template.*", "vocab.json"):
         files = sorted(folder.glob(pattern))
-        lines += [f"{file.name} {_sha256(file)}" for file in files]
+        lines += [f"{file.name} {sha256(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 

@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -91,11 +91,19 @@ def append_line(path: Path, line: bytes, whole: int) -> int:
 
 
 @contextmanager
-def build_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+def build_folder(
+    target: Path, *, force: bool = False, note: Callable[[Path], object] = lambda _: None
+) -> Iterator[Path]:
     """Yield an empty hidden folder that becomes `target` if the block succeeds.
 
     On any exception, Ctrl-C included, the hidden folder is removed and `target` is as it
     was. With `force` an existing target is replaced, and only after the block.
+
+    Args:
+        target: The folder; its parents are made if need be.
+        force: Replace an existing target.
+        note: Is given the hidden folder before it is made: a killed process leaves it behind,
+            and only who noted it can tell it from an old target that was put aside.
 
     Raises:
         OutputError: the target exists and `force` is off, or the disk refused.
@@ -103,6 +111,7 @@ def build_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     check_output(target, force=force)
     temporary = _temporary(target)
     with _disk_errors(target):
+        note(temporary)
         temporary.mkdir(parents=True)
     try:
         with _disk_errors(target):

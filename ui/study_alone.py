@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from merging.digests import sha256
 from merging.parent import Parent
 from merging.plan import plan
 from merging.sweep import Bench, Scores, check_scores, read_scores, write_scores
 from merging.variants import alone
-from orbweave.files import sha256_file
 
 __all__ = ["ANSWERS", "Alone"]
 
@@ -71,5 +71,5 @@ class Alone:
             ):
                 files += sorted(folder.glob(pattern))
         return hashlib.sha256(
-            "\n".join(f"{path.name} {sha256_file(path)}" for path in files).encode()
+            "\n".join(f"{path.name} {sha256(path)}" for path in files).encode()
         ).hexdigest()

@@ -15,7 +15,9 @@ SLUG_BYTES = 60
 """File names hold 255 bytes, and the hidden temporary name adds some."""
 
 
-def check_target(target: Path, *, force: bool, is_ours: Callable[[Path], bool]) -> None:
+def check_target(
+    target: Path, *, force: bool, is_ours: Callable[[Path], bool], typed: str = "--out"
+) -> None:
     """Check that a result folder can be written, before the work.
 
     Args:
@@ -23,6 +25,7 @@ def check_target(target: Path, *, force: bool, is_ours: Callable[[Path], bool]) 
         force: An existing folder is replaced, if it is one of ours or empty:
             `--force --out ~` must not empty a home.
         is_ours: Tells whether an existing folder is an earlier result of this command.
+        typed: What the folder is called on the command line.
 
     Raises:
         OutputError: it exists and may not be replaced, or cannot be written.
@@ -37,7 +40,7 @@ def check_target(target: Path, *, force: bool, is_ours: Callable[[Path], bool]) 
     ):
         raise OutputError(
             f"wanted to replace an earlier result, found something else at {target}; "
-            "--force replaces results of this command only, choose another --out"
+            f"--force replaces results of this command only, choose another {typed}"
         )
 
 

@@ -12,6 +12,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -429,61 +430,117 @@ def test_a_limit_of_the_system_on_files_is_told(pair, tmp_path):
 # ---------------------------------------------------------------- two at once
 
 
-# Waits at the point where the weights are written until the other process is there too.
-TOGETHER = """
+# Waits at the point where the weights are written until it is told to go on.
+WAITING = """
 import sys, time
 from pathlib import Path
 import merging.folder
-own, other = Path(sys.argv[1]), Path(sys.argv[2])
+here, told = Path(sys.argv[1]), Path(sys.argv[2])
 write = merging.folder._merge
 
-def both(*arguments):
-    own.touch()
+def wait(*arguments):
+    here.touch()
     until = time.monotonic() + 60
-    while not other.exists() and time.monotonic() < until:
+    while not told.exists() and time.monotonic() < until:
         time.sleep(0.002)
     return write(*arguments)
 
-merging.folder._merge = both
+merging.folder._merge = wait
 from ui.cli import run
 sys.exit(run(sys.argv[3:]))
 """
 
 
+def _start_merge(tmp_path: Path, marks: list[Path], t: float, *flags: str) -> subprocess.Popen[str]:
+    """Start a merge that touches the first mark before its weights and waits for the second."""
+    out = str(tmp_path / "place" / "out")
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-c", WAITING, *map(str, marks)),
+            *("merge", _ref(tmp_path, t), out, "--quiet", *flags),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _await(mark: Path) -> None:
+    until = time.monotonic() + 60
+    while not mark.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def _error(said: str) -> str:
+    *warnings, error = said.splitlines()  # of the list of jobs: one entry a place
+    assert error[:9] == "orbweave:" and len(warnings) <= 1
+    assert all(line.startswith("WARNING orbweave.logbook: ") for line in warnings)
+    return error
+
+
 @pytest.mark.parametrize("flags", [[], ["--force"]], ids=["", "force"])
-def test_two_merges_into_one_folder_leave_one_whole_model(pair, tmp_path, flags):
-    place = tmp_path / "place"
-    place.mkdir()
+def test_a_second_merge_into_one_folder_is_refused_before_its_work(pair, tmp_path, flags):
+    place, marks = tmp_path / "place", [tmp_path / "cache" / name for name in ("here", "told")]
+    for folder in (place, marks[0].parent):
+        folder.mkdir(exist_ok=True)
     before = _files(tmp_path)
-    marks = [tmp_path / "cache" / name for name in ("first", "second")]
-    marks[0].parent.mkdir(exist_ok=True)
-    ts = (0.25, 0.75)
-    children = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", TOGETHER, *map(str, marks[::order])),
-                *("merge", _ref(tmp_path, t), str(place / "out"), "--quiet", *flags),
-            ],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for order, t in zip((1, -1), ts, strict=True)
-    ]
+    with _start_merge(tmp_path, marks, 0.25, *flags) as first:
+        _await(marks[0])
+        marks[0].unlink()
+        with _start_merge(tmp_path, marks, 0.75, *flags) as second:
+            said = second.communicate(timeout=110)[1]
+        assert second.returncode == 1 and not marks[0].exists()
+        _assert_matches("wanted to write .*/out, but another merge into it is und", _error(said))
+        marks[1].touch()
+        said = first.communicate(timeout=110)[1]
+    assert first.returncode == 0, said
+    check_folder(place / "out", "language")
+    written = yaml.safe_load((place / "out" / "mergekit_config.yml").read_text())
+    assert written["parameters"]["t"] == 0.25
+    assert [path.name for path in place.iterdir()] == ["out"]
+    assert before.items() <= _files(tmp_path).items()
+
+
+@pytest.mark.parametrize("flags", [[], ["--force"]], ids=["", "force"])
+def test_two_merges_begun_together_leave_one_whole_model(pair, tmp_path, flags):
+    place, told = tmp_path / "place", tmp_path / "cache" / "told"
+    for folder in (place, told.parent):
+        folder.mkdir(exist_ok=True)
+    told.touch()
+    before, ts = _files(tmp_path), (0.25, 0.75)
+    marks = [tmp_path / "cache" / "here", told]
+    children = [_start_merge(tmp_path, marks, t, *flags) for t in ts]
     said = [child.communicate(timeout=110)[1] for child in children]
     codes = [child.returncode for child in children]
     assert 0 in codes and (flags or sorted(codes) == [0, 1]), said
     for code, text in zip(codes, said, strict=True):
         if code:
-            *warnings, error = text.splitlines()  # of the list of jobs: one entry a place
-            assert (code, error[:9]) == (1, "orbweave:") and len(warnings) <= 1
-            assert all(line.startswith("WARNING orbweave.logbook: ") for line in warnings)
-            _assert_matches("wanted to write .*/out, ", text)
+            assert code == 1
+            _assert_matches("wanted to write .*/out, ", _error(text))
     check_folder(place / "out", "language")
     written = yaml.safe_load((place / "out" / "mergekit_config.yml").read_text())
     assert written["parameters"]["t"] in [t for t, code in zip(ts, codes, strict=True) if not code]
     assert [path.name for path in place.iterdir()] == ["out"]
     assert before.items() <= _files(tmp_path).items()
+
+
+def test_what_another_program_put_there_meanwhile_is_not_overwritten(pair, tmp_path):
+    place, marks = tmp_path / "place", [tmp_path / "cache" / name for name in ("here", "told")]
+    for folder in (place, marks[0].parent):
+        folder.mkdir(exist_ok=True)
+    with _start_merge(tmp_path, marks, 0.5) as child:
+        _await(marks[0])
+        (place / "out").mkdir()
+        (place / "out" / "thesis.tex").write_text("precious")
+        marks[1].touch()
+        said = child.communicate(timeout=110)[1]
+    assert child.returncode == 1
+    _assert_matches("wanted to write .*/out, but it exists already", _error(said))
+    assert [str(path.relative_to(place)) for path in sorted(place.rglob("*"))] == [
+        "out",
+        "out/thesis.tex",
+    ]
 
 
 def _assert_matches(pattern: str, text: str) -> None:

@@ -6,6 +6,8 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from orbweave.errors import OutputError, UsageError
 from tests.merging.conftest import write_llama
@@ -68,13 +70,46 @@ def test_only_an_earlier_merge_is_replaced(pair, tmp_path):
     out.mkdir()
     (out / "thesis.tex").write_text("precious")
     ref = f"slerp({pair[0]}, {pair[1]}, t=0.5)"
-    with pytest.raises(OutputError, match="found something else at"):
+    with pytest.raises(OutputError, match="found something else at .* choose another OUT$"):
         merge(ref, out, force=True)
     (out / "thesis.tex").rename(tmp_path / "thesis.tex")
     merge(ref, out, force=True)
     merge(ref, out, force=True, quiet=True)
     with pytest.raises(OutputError, match="exists already"):
         merge(ref, out)
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_a_recipe_that_is_missing_is_a_wrong_argument(tmp_path, capsys, flags):
+    assert run(["merge", "nowhere.yaml", str(tmp_path / "out"), *flags]) == 2
+    said = capsys.readouterr().err
+    assert "wanted the recipe file 'nowhere.yaml', found none; check the path" in said
+
+
+@pytest.mark.parametrize("name", ["shards", "one", "float32"])
+def test_copies_of_one_model_are_noted(tmp_path, capsys, name):
+    """Byte by byte, in other files, in another dtype."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    write_llama(a, dtype=torch.bfloat16)
+    shutil.copytree(a, b)
+    tensors = load_file(b / "model.safetensors")
+    if name == "shards":
+        (b / "model.safetensors").unlink()
+        files = {tensor: f"model-{i % 2}.safetensors" for i, tensor in enumerate(tensors)}
+        for file in set(files.values()):
+            save_file({t: tensors[t] for t, place in files.items() if place == file}, b / file)
+        (b / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+    if name == "float32":
+        save_file({t: x.float() for t, x in tensors.items()}, b / "model.safetensors")
+    merge(f"slerp({a}, {b}, t=0.3)", tmp_path / "out")
+    assert f"note: {a} and {b} hold the same weights: a merge changes nothing" in (
+        capsys.readouterr().out
+    )
+    tensors["model.norm.weight"][3] *= 1.01
+    save_file(tensors, b / "model.safetensors")
+    (b / "model.safetensors.index.json").unlink(missing_ok=True)
+    merge(f"slerp({a}, {b}, t=0.3)", tmp_path / "other")
+    assert "hold the same weights" not in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- the group

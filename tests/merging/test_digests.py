@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 
 import merging.digests
-from merging.digests import digest, digest_of_all, hash_at_once
+from merging.digests import digest, digest_of_all, hash_at_once, sha256
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_a_file_of_the_hubs_cache_is_known_by_its_name(tmp_path):
     (blobs / name).write_bytes(b"weights")
     (tmp_path / "model.safetensors").symlink_to(blobs / name)
     assert digest(tmp_path / "model.safetensors") == f"sha256:{name}"
+    assert sha256(tmp_path / "model.safetensors") == name
 
 
 def test_several_files_have_one_digest_that_depends_on_each_and_their_order(files):
@@ -70,6 +71,17 @@ def test_the_digest_of_a_large_file_is_remembered_until_it_changes(files, monkey
     time.sleep(0.01)
     files[3].write_bytes(b"9876")
     assert digest(files[3]) == "read again"
+
+
+def test_both_digests_of_a_file_are_remembered_apart(files, monkeypatch):
+    wanted = hashlib.sha256(files[3].read_bytes()).hexdigest()
+    assert (digest(files[3]), sha256(files[3])) == (blake3_of(files[3]), wanted)
+    monkeypatch.setattr(merging.digests, "_hash", lambda path: "read again")
+    monkeypatch.setattr(merging.digests, "sha256_file", lambda path: "read again")
+    assert (digest(files[3]), sha256(files[3])) == (blake3_of(files[3]), wanted)
+    time.sleep(0.01)
+    files[3].write_bytes(b"9876")
+    assert digest(files[3]) == sha256(files[3]) == "read again"
 
 
 def test_files_hashed_at_once_are_remembered(files, monkeypatch):

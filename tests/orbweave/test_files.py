@@ -60,6 +60,21 @@ def test_folder_appears_only_at_the_end(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["run"]
 
 
+def test_a_folder_is_noted_before_it_is_made_and_a_note_that_fails_is_told(tmp_path: Path) -> None:
+    noted: list[tuple[Path, bool]] = []
+    target = tmp_path / "run"
+    with build_folder(target, note=lambda place: noted.append((place, place.exists()))) as building:
+        assert noted == [(building, False)]
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left on device"):
+        with build_folder(target, force=True, note=full):
+            pytest.fail("the block must not run")
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
 def test_folder_is_absent_after_a_fault(tmp_path: Path, fault: type[BaseException]) -> None:
     with pytest.raises(fault), build_folder(tmp_path / "run") as building:

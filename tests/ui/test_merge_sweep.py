@@ -19,6 +19,7 @@ from orbweave.weights import put_weights
 from training.benchmark import load_benchmark
 from training.evaluation import evaluate
 from training.scoring import load_model, load_tokenizer
+from ui.cli import run
 from ui.commands.merge_sweep import positions, sweep
 from ui.sweep import LoglikBench
 
@@ -172,6 +173,39 @@ def test_nothing_of_another_request_is_left_where_there_is_no_merge_to_judge(pla
         *("request.json", "answers", "sweep.json", "report.md"),
         *("accuracy-over-t.png", "accuracy-over-t.svg"),
     }
+
+
+@pytest.mark.parametrize("out", [None, "out"])
+def test_an_interrupted_sweep_says_what_is_kept_and_how_to_go_on(place, monkeypatch, capsys, out):
+    asked, ask = [], LoglikBench.ask
+
+    def ask_twice(self, on_progress):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(1)
+        return ask(self, on_progress)
+
+    words = ["merge", "sweep", "./a", "./b", "--t", "0.5", "--benchmark", "own.jsonl"]
+    words += ["--json", *(["--out", out] if out else [])]
+    with monkeypatch.context() as patched:
+        patched.setattr(LoglikBench, "ask", ask_twice)
+        assert run(words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    if out is None:
+        assert said == "orbweave: interrupted; nothing half made was kept"
+        return
+    assert said == (
+        "orbweave: interrupted; the answers of 2 of 4 different models are kept in out, the same "
+        "command goes on from there"
+    )
+    assert run(words) == 0
+    assert told(capsys)["n_known"] == 2
+
+
+def test_copies_of_one_model_are_noted(place, capsys):
+    shutil.copytree(place / "a", place / "copy")
+    sweep("./a", "./copy", t="0.5", benchmark=["own.jsonl"])
+    assert "note: ./a and ./copy hold the same weights" in capsys.readouterr().out
 
 
 def test_too_few_questions_to_split_are_told_before_any_scoring(place, monkeypatch):

@@ -16,7 +16,7 @@ import yaml
 from merging.build import merge
 from merging.geometry import Geometry, TensorGeometry
 from merging.synergy import Merge, Results
-from orbweave.errors import OutputError, UsageError
+from orbweave.errors import Cancelled, OutputError, UsageError
 from orbweave.statistics import wilson
 from training.benchmark import load_benchmark
 from training.evaluation import evaluate
@@ -336,9 +336,11 @@ def test_a_study_that_was_stopped_goes_on(place, monkeypatch):
         asked.append(1)
         return ask(self, on_progress)
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    told = "interrupted; 3 sets of answers are kept in out.work, the same command goes on"
+    with monkeypatch.context() as patched, pytest.raises(Cancelled, match=told) as caught:
         patched.setattr(LoglikBench, "ask", ask_thrice)
         study("s.yaml", out=Path("out"), quiet=True)
+    assert caught.value.__context__ is None  # the interrupt would be told instead
     assert not (place / "out").exists()
     assert len(list((place / "out.work" / "answers").iterdir())) == 3
     told = []

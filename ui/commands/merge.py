@@ -87,7 +87,7 @@ def merge(
     from ui.progress import both
     from ui.target import check_target
 
-    check_target(out, force=force, is_ours=_is_merge)
+    check_target(out, force=force, is_ours=_is_merge, typed="OUT")
     answer = Answer(as_json=as_json, quiet=quiet)
     if dry_run:
         _plan(recipe, out, answer, partial=partial)

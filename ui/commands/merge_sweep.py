@@ -15,6 +15,7 @@ from ui.commands import options
 
 if TYPE_CHECKING:
     from merging.sweep import Laboratory, Reading, Sweep
+    from orbweave.errors import Cancelled
     from training.benchmark import Benchmark
     from ui.answer import Answer
     from ui.sweep import LoglikBench
@@ -117,8 +118,15 @@ def sweep(
         return
     if out is not None:
         _begin(out, request)
-    with bar("scoring", "question") as on_progress:
-        found = laboratory.run(bench, kept=out and out / ANSWERS, on_progress=on_progress)
+    found = None
+    try:
+        with bar("scoring", "question") as on_progress:
+            found = laboratory.run(bench, kept=out and out / ANSWERS, on_progress=on_progress)
+    except KeyboardInterrupt:
+        if out is None:  # nothing is kept
+            raise
+    if found is None:  # out here, or the interrupt would be told instead, as our error's context
+        raise _stopped(laboratory, bench, out)
     reading = read(found, seed=seed)
     for line in (report.table(found, reading), *report.summary(found, reading)):
         answer.line(line)
@@ -218,6 +226,18 @@ def _begin(out: Path, request: dict[str, Any]) -> None:
         for name in (RECORD, _REPORT, _BEST, *pictures):  # of another request
             (out / name).unlink(missing_ok=True)
         write_text(out / REQUEST, json.dumps(request, indent=2) + "\n")
+
+
+def _stopped(laboratory: Laboratory, bench: LoglikBench, out: Path | None) -> Cancelled:
+    """Return the error that says what an interrupted sweep keeps and how it goes on."""
+    from orbweave.errors import Cancelled
+
+    n_all = len({each.key for each in laboratory.made()})
+    n_known = laboratory.known(bench, out and out / ANSWERS)
+    return Cancelled(
+        f"interrupted; the answers of {n_known} of {n_all} different models are kept in {out}, "
+        "the same command goes on from there"
+    )
 
 
 def _tell_plan(

@@ -53,11 +53,12 @@ def study(
 
     Example: orbweave study smollm2-135m --plan
     """
-    from orbweave.errors import UsageError
+    from orbweave.errors import Cancelled, UsageError
     from orbweave.files import build_folder
     from ui.answer import Answer
     from ui.bar import bar
     from ui.study import load_study
+    from ui.study_alone import ANSWERS
     from ui.study_report import write
     from ui.study_run import run
     from ui.target import check_target
@@ -74,8 +75,19 @@ def study(
     if plan:
         _tell_plan(known, work, batch, answer)
         return
-    with bar("scoring", "question") as on_progress:
-        found = run(known, work, batch=batch, on_note=answer.note, on_progress=on_progress)
+    found = None
+    try:
+        with bar("scoring", "question") as on_progress:
+            found = run(known, work, batch=batch, on_note=answer.note, on_progress=on_progress)
+    except KeyboardInterrupt:
+        if not work.is_dir():  # nothing is kept
+            raise
+    if found is None:  # out here, or the interrupt would be told instead, as our error's context
+        n_sets = len(list((work / ANSWERS).glob("*.json")))
+        raise Cancelled(
+            f"interrupted; {n_sets} sets of answers are kept in {work}, "
+            "the same command goes on from there"
+        )
     with build_folder(target, force=force) as building:
         document = write(found, building)
     for scoring in document["scorings"].values():
