@@ -30,6 +30,9 @@ class Agreement(NamedTuple):
     worst_beyond_rms: float
     """Largest difference of more than one step, as a share of its tensor's root mean square:
     where the parents nearly cancel, steps are short and the last digit of float32 shows."""
+    worst_beyond_term_step: float
+    """Of these, in rounding steps of the larger of the two terms that were added: below 1 no
+    element lies farther off than one step of the result or of what it is the sum of."""
     orbweave_as_float64_share: float
     """Equal to the same formula in float64, rounded once."""
     mergekit_as_float64_share: float
@@ -46,7 +49,7 @@ def compare(ours: Path, theirs: Path, pair: Sequence[Path], t: Mapping[str, floa
         lost = sorted(places[0].keys() ^ places[1].keys())
         raise SystemExit(f"only one of the merged models has {', '.join(lost[:5])}")
     n_all = n_same = n_near = worst = n_ours = n_theirs = 0
-    beyond = 0.0
+    beyond = of_term = 0.0
     for name in places[0]:
         x, y, a, b = (_tensor(files[name], name) for files in places)
         if x.dtype != torch.bfloat16 or (x.dtype, len(x)) != (y.dtype, len(y)):
@@ -55,10 +58,15 @@ def compare(ours: Path, theirs: Path, pair: Sequence[Path], t: Mapping[str, floa
         rms = math.sqrt(_dot(y, y) / len(y))
         for start in range(0, len(x), BLOCK):
             block = slice(start, start + BLOCK)
-            exact = (on_a * a[block].double() + on_b * b[block].double()).bfloat16()
+            terms = on_a * a[block].double(), on_b * b[block].double()
+            exact = (terms[0] + terms[1]).bfloat16()
             steps = (_ranks(x[block]) - _ranks(y[block])).abs()
-            far = (x[block].double() - y[block].double()).abs()[steps > 1]
-            beyond = max(beyond, far.max().item() / rms if len(far) else 0.0)
+            is_far = steps > 1
+            if is_far.any():
+                far = (x[block].double() - y[block].double()).abs()[is_far]
+                larger = torch.maximum(terms[0].abs(), terms[1].abs())[is_far]
+                beyond = max(beyond, far.max().item() / rms)
+                of_term = max(of_term, (far / _step(larger)).max().item())
             worst = max(worst, int(steps.max()))
             n_same, n_near = n_same + int((steps == 0).sum()), n_near + int((steps <= 1).sum())
             n_ours += int((x[block] == exact).sum())
@@ -71,6 +79,7 @@ def compare(ours: Path, theirs: Path, pair: Sequence[Path], t: Mapping[str, floa
         within_one_step_share=n_near / n_all,
         worst_steps=worst,
         worst_beyond_rms=beyond,
+        worst_beyond_term_step=of_term,
         orbweave_as_float64_share=n_ours / n_all,
         mergekit_as_float64_share=n_theirs / n_all,
     )
@@ -95,6 +104,11 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> float:
     """Return the inner product, summed in float64."""
     blocks = (slice(start, start + BLOCK) for start in range(0, len(a), BLOCK))
     return math.fsum((a[block].double() @ b[block].double()).item() for block in blocks)
+
+
+def _step(values: torch.Tensor) -> torch.Tensor:
+    """Return the distance of neighbouring bfloat16 numbers at each value, which is not 0."""
+    return torch.exp2(torch.floor(torch.log2(values)) - 7)
 
 
 def _ranks(values: torch.Tensor) -> torch.Tensor:
