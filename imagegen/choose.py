@@ -46,6 +46,15 @@ GROUND_SYNONYMS = {
     "dark blue": "navy", "deep blue": "navy", "dark brown": "brown", "bright": "white",
     "pale": "cream", "light": "white", "turquoise": "teal", "deep green": "dark green",
 }  # fmt: skip
+GROUND_MANNERS = (
+    r"\bGROUND\b[\w\s-]{0,12}background",
+    r"\b(?:on|against)\s+(?:an?\s+|the\s+)?GROUND\b",
+    r"\bGROUND\s+(?:behind|between|beneath|below|underneath)\b",
+    # Not "over green veins": what it lies over must end there.
+    r"\b(?:over|before|above|in front of)\s+(?:an?\s+|the\s+)?(?:\w+\s+)?GROUND"
+    r"(?:\s+(?:void|ground|base|depths?))?\s*(?:[,.;]|$)",
+)
+"""How words tell which colour is the ground's, the plainest first."""
 LOW, HIGH = 0.12, 0.88
 """Place within the natural range that a word such as "fine" or "coarse" asks for."""
 SPACING = ((r"\bfine(ly|r)?\b|dense|densely|narrow|closely|tight|small", LOW),
@@ -259,9 +268,8 @@ def _look(text: str, names: list[str], at: dict[str, int]) -> str:
     """
     usual = FAMILIES[names[0]].looks[0].partition(" on ")
     grounds = "|".join(sorted([*GROUNDS, *GROUND_SYNONYMS], key=len, reverse=True))
-    found = re.search(rf"\b({grounds})\b[\w\s-]{{0,12}}background", text) or re.search(
-        rf"\b(?:on|against)\s+(?:an?\s+|the\s+)?({grounds})\b", text
-    )
+    manners = (manner.replace("GROUND", f"({grounds})") for manner in GROUND_MANNERS)
+    found = next(filter(None, (re.search(manner, text) for manner in manners)), None)
     ground = GROUND_SYNONYMS.get(found[1], found[1]) if found else usual[2]
     rest = text if found is None else text[: found.start()] + text[found.end() :]
     words = re.findall(r"[a-z]+", rest)

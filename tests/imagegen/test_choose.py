@@ -155,6 +155,10 @@ def test_each_of_two_motifs_has_its_place_and_its_colour(
         ("orb web, gold threads, dark background", "golden on black"),
         ("white honeycomb on navy", "white on navy"),
         ("emerald leaf veins on a cream background", "green on cream"),
+        ("silver gecko setae, deep navy behind them", "silver on navy"),
+        ("amber silk fibres, side by side, over brown", "amber on brown"),
+        ("a gold orb web in front of a jet black void.", "golden on black"),
+        ("golden spider web over green leaf veins on black", "golden and green on black"),
     ],
 )
 def test_colours_in_the_words_become_the_look(prompt: str, look: str) -> None:
