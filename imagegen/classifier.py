@@ -1,12 +1,16 @@
-"""Which motifs and colours a picture shows, by a small network that learnt from drawings alone.
+"""Which motifs and colours a picture shows, by two small networks that learnt from drawings alone.
 
-It judges generated pictures and so has never seen one: its pictures were the procedural
-generator's, spoilt as `imagegen.distortion` does. `imagegen.classifier_training` is the recipe.
+Motifs are told by convolutions, colours by how often each occurs: convolutions confused near
+colours, white and silver for one, in every tenth picture. They judge generated pictures and so
+have never seen one: theirs were the procedural generator's, spoilt as `imagegen.distortion` does.
+`imagegen.classifier_training` is the recipe.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +33,18 @@ __all__ = [
     "ClassifierConfig",
     "Network",
     "Verdict",
+    "colour_shares",
     "load_classifier",
     "save_classifier",
 ]
 
 NAME = "classifier"
 """Of its two files, `.safetensors` and `.json`."""
+BINS = (12, 14, 14)
+"""Of lightness, red against blue, and green against both."""
+REACH = (1.0, 0.9, 0.5)
+"""Largest value of each; the two differences lie on both sides of 0, and farther out colours
+count as outermost."""
 
 
 class ClassifierConfig(Record):
@@ -83,8 +93,35 @@ def _convolution(before: int, after: int, stride: int = 1, size: int = 3) -> nn.
     )
 
 
+def colour_shares(x: Tensor) -> Tensor:
+    """Return the square roots of how often each colour occurs, (n, bins).
+
+    A pixel between bins counts for all that it lies between, the nearer the more.
+
+    Args:
+        x: Pictures (n, 3, h, w) in [-1, 1].
+    """
+    red, green, blue = (x * 0.5 + 0.5).unbind(1)
+    lightness = 0.3 * red + 0.59 * green + 0.11 * blue
+    values = lightness * 2 - 1, red - blue, green - (red + blue) / 2
+    shares = x.new_zeros(len(x), math.prod(BINS))
+    lower, above = [], []
+    for value, n, reach in zip(values, BINS, REACH, strict=True):
+        at = (value.flatten(1) / reach * 0.5 + 0.5).clamp(0, 1) * (n - 1)
+        lower.append(at.floor().clamp(max=n - 2))
+        above.append(at - lower[-1])
+    for corner in itertools.product((0, 1), repeat=3):
+        index = torch.zeros_like(lower[0], dtype=torch.long)
+        weight = torch.ones_like(above[0])
+        for n, low, share, side in zip(BINS, lower, above, corner, strict=True):
+            index = index * n + low.long() + side
+            weight = weight * (share if side else 1 - share)
+        shares.scatter_add_(1, index, weight)
+    return (shares / shares.sum(1, keepdim=True)).sqrt()
+
+
 class Network(nn.Module):
-    """Convolutions, a mean and a maximum over the picture, one linear layer for all answers."""
+    """Convolutions and a layer for motifs; layers on the shares of colours for what is which."""
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -98,8 +135,16 @@ class Network(nn.Module):
             _convolution(c, d, 2),
             _Residual(d),
         )
-        self.sizes = (len(config.families), len(config.materials), len(config.grounds))
-        self.head = nn.Linear(2 * d, sum(self.sizes))
+        self.head = nn.Linear(2 * d, len(config.families))
+        self.sizes = (len(config.materials), len(config.grounds))
+        self.colours = nn.Sequential(
+            nn.Linear(math.prod(BINS), 256),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(256, 128),
+            nn.ReLU(),
+            nn.Linear(128, sum(self.sizes)),
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits of families, materials and grounds, each (n, classes).
@@ -109,8 +154,8 @@ class Network(nn.Module):
         """
         seen = self.body(x)
         # The maximum finds a motif that fills a corner only.
-        pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
-        families, materials, grounds = self.head(pooled).split(self.sizes, 1)
+        families = self.head(torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1))
+        materials, grounds = self.colours(colour_shares(x)).split(self.sizes, 1)
         return families, materials, grounds
 
 

@@ -24,10 +24,10 @@ ZOOM = (0.85, 1.2)
 TILT_DEG = 12.0
 WARP = 0.035
 """Largest shift of a point by warping, as a share of the picture."""
-CONTRAST = (0.7, 1.2)
-SATURATION = (0.65, 1.25)
-BRIGHTNESS = 0.06
-CAST = 0.04
+CONTRAST = (0.88, 1.12)
+SATURATION = (0.88, 1.12)
+BRIGHTNESS = 0.03
+CAST = 0.02
 """Largest change of a single colour channel, as a share of its value."""
 NOISE = 0.06
 JPEG_SHARE = 0.25
