@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -26,12 +26,12 @@ from imagegen.loading import LOOM, Loaded
 from imagegen.prompt_embedding import prompt_input
 from imagegen.prompt_window import without_known_notices
 from imagegen.samplers import sampler_config
-from imagegen.start import Pixels
+from imagegen.start import Pixels, Start
 from imagegen.tiling import check_tiles, wrapping
 from orbweave.errors import Cancelled, EngineError, UsageError, shown
 from orbweave.records import RenderRequest
 
-__all__ = ["Drawn", "OnPreview", "OnStep", "Watch", "draw", "stop_if"]
+__all__ = ["Drawn", "OnPreview", "OnStep", "Watch", "draw", "holds_drawings", "stop_if"]
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def draw(
     loaded: Loaded,
     request: RenderRequest,
     prompt: str,
-    start: Pixels | None,
+    starts: Sequence[Start],
     mask: Mask | None,
     watch: Watch,
 ) -> Drawn:
@@ -85,8 +85,9 @@ def draw(
         loaded: The request's model, its adapters laid over it.
         request: What to draw.
         prompt: Its prompt with the adapters' trigger words.
-        start: What to start from, as large as the request; None for noise alone.
-        mask: Where `start` is drawn anew; None everywhere.
+        starts: What each picture starts from, as large as the request; all from noise alone, or
+            none.
+        mask: Where they are drawn anew; None everywhere.
         watch: Is told of every step, and asked whether to go on.
 
     Raises:
@@ -94,32 +95,33 @@ def draw(
         EngineError: the model gave no picture.
         Cancelled: as `watch` said.
     """
-    pipe = loaded.pipe if start is None else loaded.from_picture
+    from_words = starts[0].pixels is None
+    pipe = loaded.pipe if from_words else loaded.from_picture
     if pipe is None:
         raise UsageError(
             f"wanted a geometry for {shown(request.model)}, but {loaded.family.name} "
             "starts from text only; leave the structure out"
         )
-    _check(loaded, pipe, request, start)
+    _check(loaded, pipe, request, from_words=from_words)
     sampler = sampler_config(request.scheduler, loaded.scheduler)
     loaded.place(pipe)
-    is_held = start is not None and _holds_drawing(loaded, request)
+    is_held = starts[0].is_drawing and holds_drawings(loaded, request)
     is_small = is_held and request.width * request.height <= ALONE_PX
     with (
         _in_one_thread() if is_small else nullcontext(),
         wrapping(pipe) if request.tile else nullcontext(),
-        encoded_once(pipe) if start is not None else nullcontext(),
+        nullcontext() if from_words else encoded_once(pipe),
     ):
         with without_known_notices(type(pipe).__module__):
             words = prompt_input(
                 pipe, loaded.family, prompt, request.negative_prompt, request.guidance
             )
-        options = words.options | _call_options(loaded, pipe, request, start, mask)
         drawn = Drawn([], [], words.lost_words, is_held)
-        seen = given_back(pipe, start) if start is not None and is_held else None
-        for seed in request.seeds:
+        shown_again: tuple[Pixels, Any] | None = None
+        for seed, (start, *_) in zip(request.seeds, starts, strict=True):
             stop_if(watch.cancelled)
             began = time.perf_counter()
+            options = words.options | _call_options(loaded, pipe, request, start, mask)
             outside = None
             if start is not None and mask is not None and "mask_image" not in options:
                 outside = Outside(pipe, start, mask, seed)
@@ -127,8 +129,10 @@ def draw(
             options["callback_on_step_end"] = _after_step(loaded, request, watch, done, outside)
             with carrying(pipe, renewal(request.guidance)) if is_held else nullcontext():
                 pixels = _one(pipe, sampler, seed, options)
-            if start is not None and seen is not None:
-                pixels = restored(pixels, start, seen)
+            if start is not None and is_held:
+                if shown_again is None or shown_again[0] is not start:
+                    shown_again = start, given_back(pipe, start)
+                pixels = restored(pixels, *shown_again)
             if start is not None and mask is not None:
                 pixels = joined(pixels, start, mask)
             drawn.pixels.append(pixels)
@@ -136,14 +140,14 @@ def draw(
     return drawn
 
 
-def _holds_drawing(loaded: Loaded, request: RenderRequest) -> bool:
-    """Whether a picture follows a drawn structure line by line.
+def holds_drawings(loaded: Loaded, request: RenderRequest) -> bool:
+    """Whether pictures follow what they start from line by line, if that is a drawing.
 
     Then the drawing's detail belongs there, and little changes between two steps. Only the
     embedded model's autoencoder is so small, and its ControlNet was made for drawings.
     """
     is_held = loaded.is_controlled and request.control is None and request.control_scale > 0
-    return loaded.model == LOOM and request.structure is not None and is_held
+    return loaded.model == LOOM and is_held
 
 
 @contextmanager
@@ -157,12 +161,12 @@ def _in_one_thread() -> Iterator[None]:
         yield
 
 
-def _check(loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | None) -> None:
+def _check(loaded: Loaded, pipe: Any, request: RenderRequest, *, from_words: bool) -> None:
     """Refuse what the family cannot do, before the long work."""
     family = loaded.family
     if request.tile:
         check_tiles(family)
-        if start is not None:
+        if not from_words:
             logger.warning("a seam may stay: what the tile starts from has edges that do not meet")
     multiple = getattr(pipe, "vae_scale_factor", 8) * family.patch
     if request.width % multiple or request.height % multiple:
@@ -170,12 +174,12 @@ def _check(loaded: Loaded, pipe: Any, request: RenderRequest, start: Pixels | No
             f"wanted sides divisible by {multiple} for {family.name}, "
             f"got {request.width}x{request.height}"
         )
-    if request.control is not None and start is None:
+    if request.control is not None and from_words:
         raise UsageError(
             f"wanted a geometry for the ControlNet {shown(request.control)}, got words alone; "
             "give a structure or a picture, or leave the ControlNet out"
         )
-    if start is None:
+    if from_words:
         return
     if family.starts_from_noise and loaded.is_controlled and request.strength < 1:
         raise UsageError(

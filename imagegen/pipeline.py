@@ -11,11 +11,12 @@ import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from imagegen.assembly import WEIGHTS
 from imagegen.carried import renewal
 from imagegen.device import Dtype, environment, number_type
-from imagegen.drawing import Drawn, OnPreview, OnStep, Watch, draw, stop_if
+from imagegen.drawing import Drawn, OnPreview, OnStep, Watch, draw, holds_drawings, stop_if
 from imagegen.inpainting import Mask, nothing_to_keep, read_mask
 from imagegen.loading import LOOM, Loaded, load_model
 from imagegen.lora import Adapter, apply_adapters, find_adapter, triggered
@@ -26,6 +27,9 @@ from orbweave.errors import UsageError, shown
 from orbweave.files import check_output, sha256_file, write_bytes, write_text
 from orbweave.records import Picture, RenderRequest
 from orbweave.thread_team import dismissing_team
+
+if TYPE_CHECKING:
+    from imagegen.sketch import Sketcher
 
 __all__ = ["LOOM", "OnPreview", "OnStep", "Renderer"]
 
@@ -55,6 +59,7 @@ class Renderer:
         self._weights = weights
         self._cache = cache
         self._loaded: Loaded | None = None
+        self._sketcher: Sketcher | None = None
         self._lock = threading.Lock()
 
     def render(
@@ -113,13 +118,14 @@ class Renderer:
             adapters = tuple(find_adapter(*adapter) for adapter in request.adapters)
             loaded = self._load(request, adapters)
             prompt = triggered(request.prompt, adapters)
-            drawn = draw(loaded, request, prompt, start.pixels, inside, watch)
+            starts = self._starts(loaded, request, start)
+            drawn = draw(loaded, request, prompt, starts, inside, watch)
         if save_seed_picture is not None and start.pixels is not None:
             write_bytes(save_seed_picture, encode_png(start.pixels, None), force=force)
         note = PngNote(
             request=request,
-            geometry=_geometry(request, start, mask, drawn),
-            strength=None if start.pixels is None else request.strength,
+            geometry=start.geometry,
+            strength=None if starts[0].pixels is None else request.strength,
             model_hash=loaded.sha256,
             adapters=tuple(
                 AdapterNote(name=a.name, trigger=a.trigger, sha256=a.sha256) for a in adapters
@@ -128,13 +134,38 @@ class Renderer:
             environment=self.environment(),
         )
         return [
-            _write(path, drawn, i, note, sidecar=sidecar, force=force)
+            _write(
+                path,
+                drawn,
+                i,
+                note.model_copy(update={"geometry": _geometry(request, starts[i], mask, drawn)}),
+                sidecar=sidecar,
+                force=force,
+            )
             for i, path in enumerate(paths)
         ]
 
     def environment(self) -> dict[str, str]:
         """Return what besides the request decides the pixels' last bits: versions, processor."""
         return environment(self._dtype)
+
+    def _starts(self, loaded: Loaded, request: RenderRequest, start: Start) -> list[Start]:
+        """Return what each picture starts from: what was given, else a sketch of the words."""
+        from imagegen.prompt_embedding import embedding
+        from imagegen.sketch import has_sketcher, load_sketcher
+        from imagegen.sketched import sketched
+
+        is_sketched = (
+            start.pixels is None
+            and holds_drawings(loaded, request)
+            and not request.tile  # a sketch has edges that do not meet
+            and has_sketcher(self._weights)
+        )
+        if not is_sketched:
+            return [start] * len(request.seeds)
+        if self._sketcher is None:
+            self._sketcher = load_sketcher(self._weights)
+        return sketched(request, self._sketcher, embedding(loaded.pipe))
 
     def _load(self, request: RenderRequest, adapters: tuple[Adapter, ...]) -> Loaded:
         """Return the request's model with its adapters; the one in memory, if it is that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,16 @@ from scipy.ndimage import gaussian_filter
 from imagegen.canvas import Array, Canvas, Relief, canvas, waves
 from imagegen.looks import GROUNDS, LOOKS, MATERIALS, flat, ink_of, parse_look, shade
 from imagegen.motifs import FAMILIES, draw_motif, random_motif
-from orbweave.records import COMBINATIONS, LIGHTS, Structure
+from orbweave.records import COMBINATIONS, LIGHTS, Motif, Structure
 
 __all__ = ["compose", "lit_picture", "random_structure", "seed_picture", "training_pair"]
 
 LIGHT_SHARES = (0.35, *(0.65 / (len(LIGHTS) - 1),) * (len(LIGHTS) - 1))
 """How often random structures stand in each light; soft, the default, most."""
+
+
+Draw = Callable[[Canvas, Motif, np.random.Generator], Relief]
+"""Draws one motif; `imagegen.motifs.draw_motif`, or a network."""
 
 
 class Composition(NamedTuple):
@@ -51,12 +56,14 @@ def _region(c: Canvas, combine: str, rng: np.random.Generator) -> tuple[Array, A
     return np.clip((along + ragged) / np.float32(3 * c.pixel) + 0.5, 0, 1), np.zeros_like(c.x)
 
 
-def compose(c: Canvas, structure: Structure, rng: np.random.Generator) -> Composition:
-    """Draw the motifs of a structure and combine them."""
-    first = draw_motif(c, structure.motifs[0], rng)
+def compose(
+    c: Canvas, structure: Structure, rng: np.random.Generator, draw: Draw = draw_motif
+) -> Composition:
+    """Draw the motifs of a structure, each by `draw`, and combine them."""
+    first = draw(c, structure.motifs[0], rng)
     if structure.combine == "single":
         return Composition(first, None)
-    second = draw_motif(c, structure.motifs[1], rng)
+    second = draw(c, structure.motifs[1], rng)
     if structure.combine == "overlay":
         # The first motif lies on top and throws a soft shadow on the second.
         shadow = np.clip(gaussian_filter(first.cover, 2.0 / c.pixel) * 0.6, 0, 1) * (
@@ -78,12 +85,13 @@ def compose(c: Canvas, structure: Structure, rng: np.random.Generator) -> Compos
     )
 
 
-def seed_picture(structure: Structure, size_px: int) -> NDArray[np.uint8]:
+def seed_picture(structure: Structure, size_px: int, draw: Draw = draw_motif) -> NDArray[np.uint8]:
     """Draw the bare geometry in flat colours: what image-to-image starts from.
 
     Args:
         structure: Motifs, combination, look and seed; the seed decides every accident.
         size_px: Side of the picture; the structure scales with it.
+        draw: What draws a motif.
 
     Returns:
         (size_px, size_px, 3) uint8.
@@ -92,7 +100,7 @@ def seed_picture(structure: Structure, size_px: int) -> NDArray[np.uint8]:
         UsageError: an unknown family or look.
     """
     c = canvas(size_px)
-    composition = compose(c, structure, np.random.default_rng(structure.seed))
+    composition = compose(c, structure, np.random.default_rng(structure.seed), draw)
     look = parse_look(structure.look)
     return flat(composition.relief, ink_of(look, composition.owner), look)
 

@@ -15,7 +15,7 @@ from orbweave.errors import UsageError
 from orbweave.files import sha256_file
 from orbweave.records import RenderRequest, Structure
 
-__all__ = ["Pixels", "SeedPicture", "Start", "read_picture", "start_of"]
+__all__ = ["Pixels", "SeedPicture", "Start", "drawn_start", "read_picture", "start_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +26,14 @@ SeedPicture = Callable[[Structure, int], Pixels]
 
 
 class Start(NamedTuple):
-    """The geometry all pictures of a request start from."""
+    """The geometry a picture starts from."""
 
     pixels: Pixels | None
     """As high and wide as the request says; None where the words alone decide."""
     geometry: str
     """The same in words, for the record."""
+    is_drawing: bool = False
+    """Whether it is flat colours with crisp edges, which a rendering can follow line by line."""
 
 
 def start_of(
@@ -63,12 +65,18 @@ def start_of(
         from imagegen import scene
 
         seed_picture = scene.seed_picture
+    return drawn_start(request, seed_picture)
+
+
+def drawn_start(request: RenderRequest, seed_picture: SeedPicture) -> Start:
+    """Draw the structure of a request that has one."""
+    assert request.structure is not None
     # Drawn square, so that directions stay true; the middle is kept.
     side = max(request.width, request.height)
     top, left = (side - request.height) // 2, (side - request.width) // 2
     square = seed_picture(request.structure, side)
     pixels = square[top : top + request.height, left : left + request.width]
-    return Start(np.ascontiguousarray(pixels), _in_words(request.structure))
+    return Start(np.ascontiguousarray(pixels), _in_words(request.structure), is_drawing=True)
 
 
 def _in_words(structure: Structure) -> str:

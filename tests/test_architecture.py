@@ -47,6 +47,7 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "imagegen/drawing.py",
         "imagegen/latents.py",
         "imagegen/loading.py",
+        "imagegen/sketch.py",
     ),
     "torch": (
         "agents/adapters.py",
@@ -75,6 +76,8 @@ ADAPTERS: dict[str, tuple[str, ...]] = {
         "imagegen/loop.py",
         "imagegen/prompt_embedding.py",
         "imagegen/samples.py",
+        "imagegen/sketch.py",
+        "imagegen/sketch_training.py",
         "imagegen/tiling.py",
         "merging/kernel.py",
         "merging/stream.py",

@@ -114,7 +114,7 @@ def _story(image: Path, model: str | None) -> _Story:
 
     if NOTE_KEY in read_texts(image) or sidecar_of(image).is_file():
         note = read_note(image)
-        if (note.request.structure is None and note.strength is not None) or "mask" in str(
+        if note.geometry.startswith("picture file") or "mask" in str(
             note.geometry.partition("; redrawn inside ")[2]
         ):
             raise UsageError(
