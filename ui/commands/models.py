@@ -99,7 +99,7 @@ def export(
     from ui.commands.choice import one_of
     from ui.target import check_target
 
-    check_target(out, force=force, is_ours=_is_model)
+    check_target(out, force=force, is_ours=_is_model, typed="DIR")
     answer = Answer(as_json=as_json, quiet=quiet)
     wanted: Literal["language", "image"] = one_of("--kind", kind, KINDS)
     export_model(
