@@ -159,6 +159,7 @@ class Renderer:
             start.pixels is None
             and holds_drawings(loaded, request)
             and not request.tile  # a sketch has edges that do not meet
+            and int(request.steps * request.strength) >= 1
             and has_sketcher(self._weights)
         )
         if not is_sketched:

@@ -174,8 +174,8 @@ def test_a_saved_classifier_judges_as_before_and_is_small(tmp_path: Path) -> Non
         for one, other in zip(a, b, strict=True):
             assert other == pytest.approx(one, abs=2e-3)
     assert sum(before[0].grounds.values()) == pytest.approx(1, abs=1e-5)
-    assert sum(p.numel() for p in network.parameters()) < 1_000_000
-    assert (tmp_path / "classifier.safetensors").stat().st_size < 2_000_000
+    assert sum(p.numel() for p in network.parameters()) < 1_500_000
+    assert (tmp_path / "classifier.safetensors").stat().st_size < 3_000_000
 
 
 def test_missing_and_damaged_files_are_told_with_what_mends_them(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def test_sides_that_no_token_fits_are_refused(draw: Draw, family: str) -> None:
     pipeline = {"sd3": "StableDiffusion3Pipeline", "flux": "FluxPipeline"}[family]
     loaded = Loaded("m", None, Real(), None, FAMILIES[pipeline], {}, "", "whole")
     with pytest.raises(UsageError, match="divisible by 16 .* got 72x64"):
-        _check(loaded, Real(), request("m", family, width=72), None)
+        _check(loaded, Real(), request("m", family, width=72), from_words=True)
 
 
 @pytest.mark.parametrize("family", FLOWS)

@@ -70,8 +70,9 @@ def test_picture_two_of_two_can_be_made_alone(renderer: Renderer, tmp_path: Path
         ({"structure": STRUCTURE}, "structure seed: honeycomb"),
         ({"control_scale": 0.0}, "text alone"),
         ({"tile": True}, "text alone"),
+        ({"steps": 1}, "text alone"),  # none of which would be left for the sketch
     ],
-    ids=["structure", "not held", "tile"],
+    ids=["structure", "not held", "tile", "one step"],
 )
 def test_no_sketch_where_none_is_wanted(
     renderer: Renderer, tmp_path: Path, changes: dict[str, Any], told: str
