@@ -241,7 +241,7 @@ def _geometry(request: RenderRequest, image: Path | None) -> str:
     if image is not None:
         return f"geometry: taken from {image}"
     if request.structure is None:
-        return "geometry: none, drawn from the words alone"
+        return "geometry: from the words alone"
     from ui.report import structure_in_words
 
     return f"geometry seeded: {structure_in_words(request.structure)}"
