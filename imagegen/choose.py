@@ -86,7 +86,7 @@ DENIED = rf"\b(?:no|not|without|never|instead of|rather than)\b(?:(?!{CLAUSE_END
 
 NEAR = 0.07
 """How much less like the words than the nearest one a family may be and still be meant; chosen
-by us: two in three of the prompts of benchmarks/choose.py that name no motif have others within."""
+by us: about as many families are within as were when the likest clause alone counted."""
 MOST_NEAR = 4
 
 

@@ -66,9 +66,10 @@ class PngNote(Record):
     request: RenderRequest
     """With `seeds` holding just this picture's seed."""
     geometry: str
-    """Where the geometry came from: `structure seed: ...`, `text alone`, `picture file ...`."""
+    """Where the geometry came from: `structure seed: ...`, `sketched from the words: ...`, `text
+    alone`, `picture file ...`."""
     strength: float | None = None
-    """Share of the denoising done on the geometry; None where the words alone decided."""
+    """Share of the denoising done on the geometry; None where there was none."""
     model_hash: str = ""
     """First characters of the model's sha256; empty if unknown."""
     adapters: tuple[AdapterNote, ...] = ()

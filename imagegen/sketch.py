@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from imagegen.assembly import REINSTALL, WEIGHTS
 from imagegen.canvas import Array, Canvas, Relief, canvas
 from imagegen.motifs import FAMILIES
 from orbweave.errors import ModelError, shown
-from orbweave.files import write_text
+from orbweave.files import sha256_file, write_text
 from orbweave.records import Motif, Record
 from orbweave.weights import put_weights, read_header
 
@@ -161,9 +162,7 @@ class Sketcher:
         return Relief(cover, cover, tone)
 
     @torch.inference_mode()
-    def sketches(
-        self, wanted: Tensor, seed: int, *, steps: int = STEPS, guidance: float = GUIDANCE
-    ) -> Tensor:
+    def sketches(self, wanted: Tensor, seed: int) -> Tensor:
         """Draw one sketch for each row of `asked`: (n, N_LAYERS, side, side), about [0, 1].
 
         From noise to sketch along straight lines, by Euler's steps. Source: rectified flow, Liu,
@@ -175,11 +174,11 @@ class Sketcher:
         generator = torch.Generator().manual_seed(seed)
         z = torch.randn(n, N_LAYERS * patch**2, grid, grid, generator=generator)
         both = torch.cat([wanted, torch.zeros_like(wanted)])
-        for step in range(steps):
-            t = step / steps
+        for step in range(STEPS):
+            t = step / STEPS
             end = predicted(self._network, torch.cat([z, z]), torch.full((2 * n,), t), both)
-            end = end[n:] + guidance * (end[:n] - end[n:])
-            z = z + (end - z) / (steps - step)
+            end = end[n:] + GUIDANCE * (end[:n] - end[n:])
+            z = z + (end - z) / (STEPS - step)
         return F.pixel_shuffle(z, patch) / 2 + 0.5
 
 
@@ -191,8 +190,6 @@ def _enlarged(layer: NDArray[np.float32], places: Array) -> Array:
 
 def save_sketcher(network: Any, config: SketchConfig, folder: Path) -> None:
     """Write `sketch.safetensors` in fp16 and `sketch.json`."""
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.to(torch.float16).contiguous() for k, v in network.state_dict().items()}
     save_file(state, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
@@ -213,10 +210,6 @@ def load_sketcher(folder: Path | None = None) -> Sketcher:
     Raises:
         ModelError: a file is missing, damaged or does not fit the other.
     """
-    from safetensors.torch import load_file
-
-    from orbweave.files import sha256_file
-
     folder = WEIGHTS if folder is None else folder
     config = _config(folder / f"{NAME}.json")
     weights = folder / f"{NAME}.safetensors"

@@ -5,7 +5,7 @@
 Resumes from the newest checkpoint in `--out`; the finished weights go to `--out`/export. It learns
 from the procedural generator's drawings of single motifs: those with a direction all lie the same
 way, and how two motifs meet is left to `imagegen.scene`. So what it has to learn is order over
-the view, and that takes ten times fewer drawings than whole coloured pictures at every angle did.
+the view; what that gave against drawings at every angle stands in `docs/experiments.md`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ NOISE_MIDDLE, NOISE_SPREAD = -0.8, 0.9
 """Of the logit of the clean share: most is learnt where most is still noise."""
 MAX_WEIGHT = 400.0
 EMA_DECAY = 0.999
+"""Of the averaged weights; for thousands of steps, of which it keeps the last thousand."""
 
 Sample = tuple[Tensor, Tensor]
 """Layers (N_LAYERS, side, side) uint8 and the row that asks for them."""
@@ -89,7 +90,7 @@ class _Pool:
         self._rng = np.random.default_rng(seed)
         self._kept: list[Sample] = []
         self._next = 0
-        while len(self._kept) < min(AT_FIRST, POOL):
+        while len(self._kept) < AT_FIRST:
             self._take()
 
     def _take(self) -> list[Sample]:

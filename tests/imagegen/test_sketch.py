@@ -94,7 +94,7 @@ def test_a_drawing_is_turned_as_the_procedure_turns_it(degrees: float) -> None:
     class Drawn(Sketcher):
         """Gives back what the procedure draws lying, in place of the network's sketch."""
 
-        def sketches(self, wanted, seed, **options):  # type: ignore[no-untyped-def]
+        def sketches(self, wanted, seed):  # type: ignore[no-untyped-def]
             relief = draw_motif(canvas_of(motif.family, config.side_px), lying, rng())
             return torch.from_numpy(np.stack([relief.cover, relief.cover * relief.tone]))[None]
 
