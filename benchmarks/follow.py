@@ -100,12 +100,14 @@ def main() -> None:
     """Render what is missing, judge it, write the sheets and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of pictures and sheets")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, help="others")
     parser.add_argument("--classifier", type=Path, default=None, help="folder of its weights")
     parser.add_argument("--limit", type=int, default=None, help="prompts at most")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    chosen = cases() if args.limit is None else spread(cases(), args.limit)
+    asked = cases(args.prompts)
+    chosen = asked if args.limit is None else spread(asked, args.limit)
     classifier, renderer, embed = load_classifier(args.classifier), Renderer(), MiniLM()
     choose: dict[str, Callable[[str], Structure | None]] = {
         "seeded": lambda prompt: choose_structure(prompt, SEED, embed),

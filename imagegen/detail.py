@@ -1,8 +1,9 @@
-"""Fine detail of a drawing, which the autoencoder loses, put back into its rendering.
+"""What a rendering loses of its drawing, put back: fine detail and colours.
 
 Lines thinner than three pixels fade or swell on their way through the autoencoder, whatever the
-denoiser does. But the drawing is known, and so is what the autoencoder makes of it: where the
-rendering follows that, it is made to follow the drawing itself.
+denoiser does. And a small denoiser shades well but dyes badly: green on cream it draws as lime,
+white threads take on the colour of what they cross. But the drawing is known, and so is what the
+autoencoder makes of it: where the rendering follows that, it is made to follow the drawing itself.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from imagegen.looks import LUMA
 from imagegen.start import Pixels
 
-__all__ = ["restored"]
+__all__ = ["recoloured", "restored"]
 
 Picture = NDArray[np.float32]
 """(H, W, 3), in [0, 1]."""
@@ -22,6 +24,9 @@ WINDOW_PX = 13
 CONTRAST = 0.05
 """Standard deviation of a channel below which a neighbourhood tells less of this than the whole
 picture; likewise."""
+DARK = np.float32(0.02)
+"""Brightness added to both before colours are scaled from one to the other, so that those of
+a nearly black drawing are not taken for more than they are; likewise."""
 
 
 def restored(rendered: Pixels, drawn: Pixels, seen: Picture) -> Pixels:
@@ -39,24 +44,58 @@ def restored(rendered: Pixels, drawn: Pixels, seen: Picture) -> Pixels:
 
     Source: the local linear model of He, Sun and Tang, Guided Image Filtering, TPAMI 35 (2013).
     """
-    y: Picture = rendered.astype(np.float32) / np.float32(255)
-    s: Picture = drawn.astype(np.float32) / np.float32(255)
+    y, s = _unit(rendered), _unit(drawn)
+    whole = y + np.clip(_following(y, seen), -1, 1) * (s - seen)
+    return _bytes(whole)
+
+
+def recoloured(rendered: Pixels, drawn: Pixels) -> Pixels:
+    """Return a rendering in the colours of its drawing, each pixel as bright as it was.
+
+    Where it is darker than the drawing its colour is weaker in proportion, as in shade; where it
+    is brighter it is the drawing's, with white light added. Nothing changes where the two have
+    nothing to do with each other.
+
+    Args:
+        rendered: The rendering, (H, W, 3), in light that has no colour of its own.
+        drawn: What it started from, of the same shape.
+    """
+    y, s = _unit(rendered), _unit(drawn)
+    bright_y, bright_s = (y @ LUMA)[..., None], (s @ LUMA)[..., None]
+    shade = np.minimum((bright_y + DARK) / (bright_s + DARK), 1)
+    dyed = bright_y + shade * (s - bright_s)
+    share = np.clip(_following(bright_y, bright_s), 0, 1)
+    return _bytes(y + share * (dyed - y))
+
+
+def _following(y: Picture, seen: Picture) -> Picture:
+    """How much a rendering changes with what is seen of its drawing around every pixel.
+
+    Each channel for itself, (H, W, channels): 1 as much, 0 not at all.
+    """
     mean_y, mean_seen = _mean(y), _mean(seen)
     covariance = _mean(y * seen) - mean_y * mean_seen
     variance = _mean(seen * seen) - mean_seen**2
     floor = np.float32(CONTRAST**2)
-    slope = np.clip(_mean((covariance + floor * _overall(y, seen)) / (variance + floor)), -1, 1)
-    whole = np.clip(y + slope * (s - seen), 0, 1)
-    pixels: Pixels = (whole * 255).round().astype(np.uint8)
-    return pixels
+    return _mean((covariance + floor * _overall(y, seen)) / (variance + floor))
 
 
 def _overall(y: Picture, seen: Picture) -> Picture:
-    """How much a rendering as a whole changes with the drawing, each channel for itself."""
+    """The same of the picture as a whole, (channels,)."""
     means = (0, 1)
     covariance = (y * seen).mean(means) - y.mean(means) * seen.mean(means)
     slopes: Picture = covariance / (seen.var(means) + np.float32(CONTRAST**2))
     return slopes
+
+
+def _unit(pixels: Pixels) -> Picture:
+    values: Picture = pixels.astype(np.float32) / np.float32(255)
+    return values
+
+
+def _bytes(picture: Picture) -> Pixels:
+    pixels: Pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    return pixels
 
 
 def _mean(values: Picture) -> Picture:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imagegen.carried import carrying, renewal
-from imagegen.detail import restored
+from imagegen.detail import recoloured, restored
 from imagegen.inpainting import Mask, Outside, joined
 from imagegen.latent_space import encoded_once, given_back, unpacked
 from imagegen.loading import LOOM, Loaded
@@ -29,9 +29,18 @@ from imagegen.samplers import sampler_config
 from imagegen.start import Pixels, Start
 from imagegen.tiling import check_tiles, wrapping
 from orbweave.errors import Cancelled, EngineError, UsageError, shown
-from orbweave.records import RenderRequest
+from orbweave.records import RenderRequest, Structure
 
-__all__ = ["Drawn", "OnPreview", "OnStep", "Watch", "draw", "holds_drawings", "stop_if"]
+__all__ = [
+    "Drawn",
+    "OnPreview",
+    "OnStep",
+    "Watch",
+    "draw",
+    "holds_drawings",
+    "keeps_colours",
+    "stop_if",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +69,8 @@ class Drawn(NamedTuple):
     seconds: list[float]
     lost_words: tuple[str, ...]
     is_held: bool
-    """Whether they follow a drawing line by line: then detail that the autoencoder loses was put
-    back, see `imagegen.detail`, and most steps were carried over, see
+    """Whether they follow a drawing line by line: then what the autoencoder and the denoiser
+    lose of it was put back, see `imagegen.detail`, and most steps were carried over, see
     `imagegen.carried`."""
 
 
@@ -105,7 +114,7 @@ def draw(
     _check(loaded, pipe, request, from_words=from_words)
     sampler = sampler_config(request.scheduler, loaded.scheduler)
     loaded.place(pipe)
-    is_held = starts[0].is_drawing and holds_drawings(loaded, request)
+    is_held = starts[0].drawn is not None and holds_drawings(loaded, request)
     is_small = is_held and request.width * request.height <= ALONE_PX
     with (
         _in_one_thread() if is_small else nullcontext(),
@@ -118,7 +127,7 @@ def draw(
             )
         drawn = Drawn([], [], words.lost_words, is_held)
         shown_again: tuple[Pixels, Any] | None = None
-        for seed, (start, *_) in zip(request.seeds, starts, strict=True):
+        for seed, (start, _, structure) in zip(request.seeds, starts, strict=True):
             stop_if(watch.cancelled)
             began = time.perf_counter()
             options = words.options | _call_options(loaded, pipe, request, start, mask)
@@ -133,6 +142,8 @@ def draw(
                 if shown_again is None or shown_again[0] is not start:
                     shown_again = start, given_back(pipe, start)
                 pixels = restored(pixels, *shown_again)
+                if keeps_colours(request, structure):
+                    pixels = recoloured(pixels, start)
             if start is not None and mask is not None:
                 pixels = joined(pixels, start, mask)
             drawn.pixels.append(pixels)
@@ -148,6 +159,14 @@ def holds_drawings(loaded: Loaded, request: RenderRequest) -> bool:
     """
     is_held = loaded.is_controlled and request.control is None and request.control_scale > 0
     return loaded.model == LOOM and is_held
+
+
+def keeps_colours(request: RenderRequest, structure: Structure | None) -> bool:
+    """Whether pictures that follow a drawing of `structure` have its colours too.
+
+    Other lights have colours of their own, and a style that was trained may have too.
+    """
+    return structure is not None and structure.light == "soft" and not request.adapters
 
 
 @contextmanager

@@ -15,7 +15,7 @@ WORD = r"[a-z]+"
 WORDS = {
     "cobweb": "cobweb", "dragline": "silk_bundle",
     "collagen": "collagen_fibrils", "tendon": "collagen_fibrils",
-    "Bouligand": "twisted_plywood", "tracheids": "wood_cells",
+    "straight veins": "parallel_veins", "Bouligand": "twisted_plywood", "tracheids": "wood_cells",
     "trabecular": "trabecular_foam", "diatom": "diatom_pores",
     "gecko": "gecko_setae", "setae": "gecko_setae", "denticles": "shark_denticles",
     "urchin": "sea_urchin_stereom", "stereom": "sea_urchin_stereom", "Haversian": "osteons",

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING
 from imagegen.assembly import WEIGHTS
 from imagegen.carried import renewal
 from imagegen.device import Dtype, environment, number_type
-from imagegen.drawing import Drawn, OnPreview, OnStep, Watch, draw, holds_drawings, stop_if
+from imagegen.drawing import (
+    Drawn,
+    OnPreview,
+    OnStep,
+    Watch,
+    draw,
+    holds_drawings,
+    keeps_colours,
+    stop_if,
+)
 from imagegen.inpainting import Mask, nothing_to_keep, read_mask
 from imagegen.loading import LOOM, Loaded, load_model
 from imagegen.lora import Adapter, apply_adapters, find_adapter, triggered
@@ -224,7 +233,8 @@ def _geometry(request: RenderRequest, start: Start, mask: Path | None, drawn: Dr
     """What the pictures started from, for the record."""
     told = [start.geometry]
     if drawn.is_held:
-        told.append("fine detail from the drawing")
+        has_colours = keeps_colours(request, start.drawn)
+        told.append(f"fine detail{' and colours' if has_colours else ''} from the drawing")
         told.append(f"denoiser asked in full every {renewal(request.guidance)} time steps")
     if mask is not None:
         told.append(f"redrawn inside mask {mask.name}, sha256 {sha256_file(mask)}")

@@ -32,8 +32,9 @@ class Start(NamedTuple):
     """As high and wide as the request says; None where the words alone decide."""
     geometry: str
     """The same in words, for the record."""
-    is_drawing: bool = False
-    """Whether it is flat colours with crisp edges, which a rendering can follow line by line."""
+    drawn: Structure | None = None
+    """What it is a drawing of, in flat colours with crisp edges, which a rendering can follow
+    line by line; None for noise and for a picture file."""
 
 
 def start_of(
@@ -76,7 +77,7 @@ def drawn_start(request: RenderRequest, seed_picture: SeedPicture) -> Start:
     top, left = (side - request.height) // 2, (side - request.width) // 2
     square = seed_picture(request.structure, side)
     pixels = square[top : top + request.height, left : left + request.width]
-    return Start(np.ascontiguousarray(pixels), _in_words(request.structure), is_drawing=True)
+    return Start(np.ascontiguousarray(pixels), _in_words(request.structure), request.structure)
 
 
 def _in_words(structure: Structure) -> str:

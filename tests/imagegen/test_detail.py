@@ -1,14 +1,19 @@
-"""Detail of a drawing that the autoencoder loses comes back where the rendering follows it."""
+"""Detail and colours of a drawing come back where the rendering follows it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from imagegen.detail import restored
+from imagegen import Renderer
+from imagegen.detail import recoloured, restored
+from imagegen.looks import LUMA
 from imagegen.scene import seed_picture
-from orbweave.records import Motif, Structure
+from orbweave.records import Motif, RenderRequest, Structure
 
 SIDE = 128
 WEB = Structure(motifs=(Motif(family="orb_web", spacing=12, thickness=0.12),), seed=3)
@@ -64,3 +69,58 @@ def test_hatching_that_the_autoencoder_wiped_out_comes_back() -> None:
     left = (slice(16, -16), slice(16, 48))
     assert seen[left].std() < 0.01
     assert restored(as_bytes(seen), hatched, seen)[left].std() > 0.7 * hatched[left].std()
+
+
+def shifted(drawn: np.ndarray) -> np.ndarray:
+    """In soft light, and dyed as a poor denoiser dyes: less red, more green."""
+    shade = np.linspace(0.7, 1, SIDE, dtype=np.float32)[:, None, None]
+    return as_bytes(drawn / 255 * shade * np.float32([0.8, 1.1, 1]))
+
+
+def brightness(pixels: np.ndarray) -> np.ndarray:
+    return pixels.astype(float) @ LUMA
+
+
+def test_colours_come_back_and_the_light_stays(drawn) -> None:
+    before = shifted(drawn)
+    after = recoloured(before, drawn)
+    lit = np.linspace(0.7, 1, SIDE)[:, None, None] * drawn
+    assert far(after, lit) < 0.25 * far(before, lit)
+    assert np.abs(brightness(after) - brightness(before)).max() < 1.5
+
+
+def test_what_is_brighter_than_the_drawing_keeps_its_white_light(drawn) -> None:
+    bright = as_bytes(0.7 * drawn / 255 + 0.3)
+    after = recoloured(bright, drawn)
+    assert np.abs(brightness(after) - brightness(bright)).max() < 1.5
+    line = drawn[..., 0] > 200  # golden threads: more red than blue, and no more so than drawn
+    assert (after[line, 0] - after[line, 2].astype(int)).mean() <= (
+        drawn[line, 0] - drawn[line, 2].astype(int)
+    ).mean() + 1
+
+
+def test_another_picture_does_not_take_on_the_drawings_colours(drawn) -> None:
+    grey = np.random.default_rng(1).random((SIDE, SIDE, 1)) @ np.ones((1, 3))
+    other = as_bytes(gaussian_filter(grey, (4, 4, 0)))
+    assert far(recoloured(other, drawn), other) < 0.1 * far(shifted(drawn), drawn)
+
+
+def test_the_shipped_model_draws_green_on_cream_in_soft_light_as_green(tmp_path: Path) -> None:
+    veins = Structure(
+        motifs=(Motif(family="parallel_veins", spacing=19, thickness=0.12, direction_deg=0),),
+        look="green on cream",
+        seed=7,
+    )
+    drawn = seed_picture(veins, 256)
+    off = {}
+    for light in ("soft", "raking"):
+        structure = veins.model_copy(update={"light": light})
+        asked = RenderRequest(prompt="parallel veins, green on cream", structure=structure)
+        (picture,) = Renderer().render(asked, tmp_path / light)
+        off[light] = far(colour(np.asarray(Image.open(picture.path).convert("RGB"))), colour(drawn))
+    assert off["soft"] < 5
+    assert off["soft"] < 0.5 * off["raking"]
+
+
+def colour(pixels: np.ndarray) -> np.ndarray:
+    return pixels - brightness(pixels)[..., None]

@@ -166,10 +166,16 @@ def test_a_structure_is_drawn_square_and_its_middle_kept(
     assert np.array_equal(bare, bars(STRUCTURE, 96)[16:80])
     note = read_note(Path(made[0].path))
     assert note.geometry == (
-        "structure seed: bars, white on black, seed 5; fine detail from the drawing; "
+        "structure seed: bars, white on black, seed 5; fine detail and colours from the drawing; "
         "denoiser asked in full every 120 time steps"
     )
     assert note.strength == 0.6
+
+
+def test_light_of_another_colour_keeps_it(renderer: Renderer, tmp_path: Path) -> None:
+    low_sun = STRUCTURE.model_copy(update={"light": "raking"})
+    made = renderer.render(request(structure=low_sun), tmp_path)
+    assert "; fine detail from the drawing; " in read_note(Path(made[0].path)).geometry
 
 
 def test_without_its_controlnet_a_picture_gets_no_detail_of_the_drawing(
