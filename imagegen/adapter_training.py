@@ -32,7 +32,14 @@ from imagegen.loop import METRICS, drop_rows_after
 from imagegen.lora import TRIGGER_KEY, USUAL_NAME
 from imagegen.start import read_picture
 from orbweave.errors import Cancelled, EngineError, OutputError, UsageError
-from orbweave.files import build_folder, check_output, sha256_file, write_text
+from orbweave.files import (
+    build_folder,
+    check_output,
+    remove_leftovers,
+    sha256_file,
+    write_text,
+)
+from orbweave.owner import owned
 
 __all__ = ["ADAPTER", "TrainedAdapter", "kept_step", "train_adapter"]
 
@@ -100,28 +107,39 @@ def train_adapter(
         load: Loads the image model in float32; default: `imagegen.loading.load_model`.
 
     Raises:
-        UsageError: no pictures, a run folder of another recipe, or a family without UNet.
-        OutputError: `out` holds something else, or cannot be written.
+        UsageError: no pictures, a run folder of another recipe or of more steps, or a family
+            without UNet.
+        OutputError: `out` holds something else or cannot be written, or another training goes on
+            there.
         ModelError: the model is missing or damaged.
         EngineError: the loss is not finite any more.
         Cancelled: as `cancelled` said.
     """
     pictures = captioned_pictures(recipe, beside)
-    note = _note_of(recipe, pictures, out)
-    loaded = (load or (lambda model: load_model(model, None, "float32")))(recipe.model)
-    if getattr(loaded.pipe, "unet", None) is None:
-        raise UsageError(
-            f"wanted a Stable Diffusion 1, 2 or XL model to adapt, {loaded.family.name} has no "
-            "UNet; train that one with diffusers' examples, its adapters are read here"
-        )
-    loaded.place(loaded.pipe)
-    samples = _encode(loaded.pipe, pictures, recipe)
-    # Only now: what stops before this can be mended and started again in the same folder.
-    write_text(out / RECIPE, note)
-    config = _lay_adapter(loaded.pipe.unet, recipe)
-    losses = _fit(loaded, samples, recipe, out, on_step, cancelled or (lambda: False))
-    folder = out / ADAPTER
-    _export(loaded, config, recipe, pictures, folder)
+    check_output(out / RECIPE, force=True)
+    with owned(out.resolve(), "training"):  # by one name, however it was asked for
+        note = _note_of(recipe, pictures, out)
+        if kept_step(out) > recipe.steps:
+            raise UsageError(
+                f"wanted at least the {kept_step(out)} steps that are done in {out}, "
+                f"got {recipe.steps}; give more steps or another --out"
+            )
+        remove_leftovers(out / ADAPTER)
+        loaded = (load or (lambda model: load_model(model, None, "float32")))(recipe.model)
+        if getattr(loaded.pipe, "unet", None) is None:
+            raise UsageError(
+                "wanted a Stable Diffusion 1, 2 or XL model to adapt, "
+                f"{loaded.family.name} has no UNet; train that one with diffusers' examples, "
+                "its adapters are read here"
+            )
+        loaded.place(loaded.pipe)
+        samples = _encode(loaded.pipe, pictures, recipe)
+        # Only now: what stops before this can be mended and started again in the same folder.
+        write_text(out / RECIPE, note)
+        config = _lay_adapter(loaded.pipe.unet, recipe)
+        losses = _fit(loaded, samples, recipe, out, on_step, cancelled or (lambda: False))
+        folder = out / ADAPTER
+        _export(loaded, config, recipe, pictures, folder)
     tenth = max(len(losses) // 10, 1)
     first, last = (float(np.mean(part or [np.nan])) for part in (losses[:tenth], losses[-tenth:]))
     return TrainedAdapter(folder, recipe.steps, first, last)
@@ -134,7 +152,6 @@ def kept_step(out: Path) -> int:
 
 def _note_of(recipe: AdapterRecipe, pictures: list[CaptionedPicture], out: Path) -> str:
     """Return what is trained, as noted in `out`; refuse to go on with something else."""
-    check_output(out / RECIPE, force=True)
     data = [[picture.path.name, sha256_file(picture.path), picture.caption] for picture in pictures]
     now = json.dumps({"recipe": recipe.model_dump(exclude={"steps"}), "data": data}, indent=1)
     noted = out / RECIPE

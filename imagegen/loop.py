@@ -63,6 +63,7 @@ def fit(
     drop_rows_after(start, out / METRICS)
     next_loss = losses(start)
     saved = told = time.monotonic()
+    told_at = start  # of a run that goes on, no multiple of TELL_STEPS
     mean: float | None = None
     with (out / METRICS).open("a") as metrics:
         for step in range(start, steps):
@@ -77,12 +78,13 @@ def fit(
             mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
             now = time.monotonic()
             if step % TELL_STEPS == TELL_STEPS - 1:
-                row = {"step": step + 1, "loss": mean, "s_per_step": (now - told) / TELL_STEPS}
+                s_per_step = (now - told) / (step + 1 - told_at)
+                row = {"step": step + 1, "loss": mean, "s_per_step": s_per_step}
                 row = {k: round(v, 4) for k, v in (row | figures).items()}
                 metrics.write(json.dumps(row) + "\n")
                 metrics.flush()
                 log.info("%s", row)
-                told = now
+                told, told_at = now, step + 1
             if now - saved > CHECKPOINT_S or step + 1 == steps:
                 save_checkpoint(out, step + 1, parts)
                 saved = now

@@ -17,10 +17,12 @@ from orbweave.errors import UsageError, shown
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "deep_grey", "frames_note", "opened_picture"]
+__all__ = ["MAX_PIXELS", "deep_grey", "frames_note", "opened_picture", "refuse_pipe"]
 
 MAX_PIXELS = 64_000_000
 """Largest picture read, an 8000 x 8000 scan; a guard against decompression bombs."""
+PROGRAMS = ("EPS", "WMF")
+"""Forms whose pixels another program would have to draw; Pillow starts Ghostscript for EPS."""
 
 
 @contextmanager
@@ -28,8 +30,8 @@ def opened_picture(path: Path) -> Iterator[Image]:
     """Yield a picture file as Pillow opens it; its pixels are decoded in the block.
 
     Raises:
-        UsageError: no such file, not a picture, damaged, or larger than `MAX_PIXELS`; whatever
-            Pillow raises in the block is told like this too.
+        UsageError: no such file, not a picture of pixels, damaged, or larger than `MAX_PIXELS`;
+            whatever Pillow raises in the block is told like this too.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -39,7 +41,13 @@ def opened_picture(path: Path) -> Iterator[Image]:
             # The size is checked here, before a pixel is decoded; what is left of Pillow's
             # warnings are odd tags in files that it reads all the same.
             warnings.simplefilter("ignore")
+            refuse_pipe(path, "picture")
             with Image.open(path) as image:
+                if image.format in PROGRAMS:
+                    raise UsageError(
+                        f"wanted a picture of pixels, got {path}, a {image.format} file of drawing "
+                        "commands, which are not run here; save it as PNG"
+                    )
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_large(path, f"with {image.width} x {image.height}")
                 yield image
@@ -60,6 +68,18 @@ def opened_picture(path: Path) -> Iterator[Image]:
         raise UsageError(
             f"{wanted}, which is damaged ({shown(err, 120)}); copy or save it again"
         ) from err
+
+
+def refuse_pipe(path: Path, wanted: str) -> None:
+    """Refuse what is neither file nor folder: to open a pipe waits for who may never write.
+
+    Raises:
+        UsageError: a pipe, socket or device; `wanted` says what was to be read.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(
+            f"wanted a {wanted} file, got {path}, a pipe or device; save it as a file first"
+        )
 
 
 def frames_note(image: Image) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from imagegen.fields import in_words
+from imagegen.picture_file import refuse_pipe
 from orbweave import __version__
 from orbweave.errors import UsageError, shown
 from orbweave.records import Record, RenderRequest
@@ -256,6 +257,7 @@ class _Chunk(NamedTuple):
 
 def _opened(path: Path) -> BinaryIO:
     try:
+        refuse_pipe(path, "PNG")
         return path.open("rb")
     except OSError as err:
         raise UsageError(f"wanted a PNG file, got {path}: {err.strerror}; check the path") from err

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from imagegen.inpainting import nothing_to_keep, read_mask
 from imagegen.loading import check_model, control_ref
+from imagegen.looks import parse_look
 from imagegen.lora import check_adapter
+from imagegen.motifs import known_family
 from imagegen.samplers import check_sampler
 from imagegen.start import start_of
-from orbweave.records import RenderRequest
+from orbweave.records import RenderRequest, Structure
 
-__all__ = ["check_request"]
+__all__ = ["check_request", "check_structure"]
 
 
 def check_request(
@@ -29,6 +31,8 @@ def check_request(
         UsageError, ModelError: as `imagegen.pipeline.Renderer.render`.
     """
     check_sampler(request.scheduler)
+    if request.structure is not None:
+        check_structure(request.structure)
     check_model(request.model)
     for ref, _ in request.adapters:
         check_adapter(ref)
@@ -40,3 +44,14 @@ def check_request(
         if image is None and not is_seeded:
             raise nothing_to_keep(mask)
         read_mask(mask, request.width, request.height)
+
+
+def check_structure(structure: Structure) -> None:
+    """Raise what drawing would raise.
+
+    Raises:
+        UsageError: an unknown family, material or ground.
+    """
+    for motif in structure.motifs:
+        known_family(motif.family)
+    parse_look(structure.look)

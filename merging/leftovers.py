@@ -1,23 +1,19 @@
 """One merge at a time into a place, and what a killed one left there.
 
-A mark beside the place is locked while a merge works, and names its half-made folder. The system
-lets go of a process's locks when it ends, however it ends: what an unlocked mark names has no
-owner any more.
+The mark beside the place, see `orbweave.owner`, names the half-made folder of the merge at work:
+what an unlocked mark names has no owner any more.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import BinaryIO
 
-from orbweave.errors import OutputError
+from orbweave.owner import owned
 
 __all__ = ["held"]
 
@@ -40,27 +36,18 @@ def held(target: Path, on_progress: Callable[[str], None]) -> Iterator[Callable[
     Raises:
         OutputError: another merge into `target` is under way.
     """
-    path = target.with_name(f".{target.name}.owner")
-    mark = _locked(path, target)
-    if mark is None:  # what a kill leaves can then only be named, not removed
+    with owned(target, "merge") as mark:
+        name = "" if mark is None else mark.read().decode(errors="replace")
+        if _is_half_made(name, target):
+            shutil.rmtree(target.with_name(name), ignore_errors=True)
         _name_unmarked(target, on_progress)
-        yield lambda folder: None
-        return
 
-    def note(folder: Path) -> None:
-        mark.truncate(0)
-        mark.write(folder.name.encode())
+        def note(folder: Path) -> None:
+            if mark is not None:  # else what a kill leaves can only be named, not removed
+                mark.truncate(0)
+                mark.write(folder.name.encode())
 
-    with mark:
-        try:
-            mark.seek(0)
-            name = mark.read().decode(errors="replace")
-            if _is_half_made(name, target):
-                shutil.rmtree(target.with_name(name), ignore_errors=True)
-            _name_unmarked(target, on_progress)
-            yield note
-        finally:
-            path.unlink(missing_ok=True)
+        yield note
 
 
 def _name_unmarked(target: Path, on_progress: Callable[[str], None]) -> None:
@@ -71,33 +58,3 @@ def _name_unmarked(target: Path, on_progress: Callable[[str], None]) -> None:
 
 def _is_half_made(name: str, target: Path) -> bool:
     return re.fullmatch(re.escape(f".{target.name}.") + r"[0-9a-f]{8}\.partial", name) is not None
-
-
-def _locked(path: Path, target: Path) -> BinaryIO | None:
-    """Return the mark with its lock; None where the disk takes no mark or knows no locks.
-
-    Raises:
-        OutputError: another process has the lock.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mark = path.open("a+b", buffering=0)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as err:
-        mark.close()
-        raise OutputError(
-            f"wanted to write {target}, but another merge into it is under way; "
-            "wait for its end or choose another place"
-        ) from err
-    except OSError:
-        mark.close()
-        with suppress(OSError):
-            path.unlink()
-        return None
-    if os.fstat(mark.fileno()).st_nlink:
-        return mark
-    mark.close()  # who had the lock ended meanwhile, and took the mark away
-    return _locked(path, target)

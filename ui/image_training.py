@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -101,13 +102,15 @@ def train_image_adapter(
         step = kept_step(target)
         kept = f"step {step} is kept in {target}" if step else "before the first checkpoint"
         raise Cancelled(f"interrupted; {kept}, go on with: {command}")
-    answer.line(f"loss {trained.first_loss:.4f} at first, {trained.last_loss:.4f} at last")
+    has_learnt = not math.isnan(trained.first_loss)  # a run that was done is only exported anew
+    if has_learnt:
+        answer.line(f"loss {trained.first_loss:.4f} at first, {trained.last_loss:.4f} at last")
     answer.end(
         plan
         | {
             "written": str(trained.folder),
-            "first_loss": trained.first_loss,
-            "last_loss": trained.last_loss,
+            "first_loss": trained.first_loss if has_learnt else None,
+            "last_loss": trained.last_loss if has_learnt else None,
         },
         f"adapter written to {trained.folder}",
     )

@@ -20,9 +20,10 @@ from imagegen.motifs.skeletons import SKELETONS
 from imagegen.motifs.skins import SKINS
 from imagegen.motifs.surfaces import SURFACES
 from imagegen.motifs.veins import VEINS
+from orbweave.errors import UsageError, shown
 from orbweave.records import Motif
 
-__all__ = ["FAMILIES", "Family", "Seen", "draw_motif", "random_motif"]
+__all__ = ["FAMILIES", "Family", "Seen", "draw_motif", "known_family", "random_motif"]
 
 # New groups go to the end: where two families fit words equally well, the earlier one is meant.
 FAMILIES: dict[str, Family] = {
@@ -31,9 +32,26 @@ FAMILIES: dict[str, Family] = {
 }  # fmt: skip
 
 
+def known_family(name: str) -> Family:
+    """Return the family of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FAMILIES:
+        raise UsageError(
+            f"wanted a family of motifs, got {shown(name)}; the names are {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
 def draw_motif(c: Canvas, motif: Motif, rng: Rng) -> Relief:
-    """Draw a motif; arrays of shape (size, size), float32, in [0, 1]."""
-    relief = FAMILIES[motif.family].draw(c, motif, rng)
+    """Draw a motif; arrays of shape (size, size), float32, in [0, 1].
+
+    Raises:
+        UsageError: an unknown family.
+    """
+    relief = known_family(motif.family).draw(c, motif, rng)
     return Relief(*(np.clip(a, 0, 1).astype(np.float32) for a in relief))
 
 

@@ -247,11 +247,51 @@ def test_a_recipe_note_that_is_not_text_is_told(train: Train, folder: Path) -> N
 
 
 @slow
-def test_more_steps_go_on_and_another_recipe_does_not(train: Train) -> None:
+def test_more_steps_go_on_and_fewer_or_another_recipe_do_not(train: Train) -> None:
     train("run", recipe(steps=2))
     assert train("run", recipe(steps=3)).steps == 3
+    with pytest.raises(UsageError, match="at least the 3 steps that are done in .*, got 2; give m"):
+        train("run", recipe(steps=2), load=lambda model: pytest.fail("loaded"))
     with pytest.raises(UsageError, match="its recipe or pictures were others"):
         train("run", recipe(steps=3, rank=2))
+
+
+@slow
+def test_a_second_training_in_the_folder_is_refused_while_the_first_runs(
+    train: Train, folder: Path
+) -> None:
+    (folder / "other").symlink_to("run")
+    refused: list[int] = []
+
+    def on_step(step: int, _: int, __: float) -> None:
+        for name in ("run", "other"):
+            with pytest.raises(OutputError, match="run, but another training into it is under way"):
+                train(name, recipe(steps=2), load=lambda model: pytest.fail("loaded"))
+        refused.append(step)
+
+    assert train("run", recipe(steps=2), on_step=on_step).folder.is_dir()
+    assert refused == [1, 2]
+    assert sorted(path.name for path in folder.iterdir()) == ["other", "pictures", "run"]
+
+
+@slow
+@pytest.mark.parametrize("place", ["imagegen.adapter_training._card", "orbweave.files._flush_tree"])
+def test_an_interrupted_export_leaves_no_adapter_and_is_made_good(
+    train: Train, folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(place, interrupted)
+        train("run", recipe(steps=2))
+    assert not list((folder / "run").glob("*adapter*"))
+    half = folder / "run" / ".adapter.0123abcd.partial"  # as a kill leaves it
+    half.mkdir()
+    made = train("run", recipe(steps=2), on_step=lambda *_: pytest.fail("trained again"))
+    straight = weights(train("straight", recipe(steps=2)).folder)
+    assert all(np.array_equal(value, straight[key]) for key, value in weights(made.folder).items())
+    assert not half.exists()
 
 
 @slow

@@ -1,6 +1,7 @@
 """The loop of the trainings: what a run that was stopped keeps, and what it goes on from."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from imagegen.loop import METRICS, drop_rows_after, fit
 
 
-def trained(out: Path, steps: int, stop: int = -1) -> None:
-    """Train one weight; Ctrl-C comes in the step `stop`."""
+def trained(out: Path, steps: int, stop: int = -1, step_s: float = 0.0) -> None:
+    """Train one weight, a step taking `step_s` or longer; Ctrl-C comes in the step `stop`."""
     model = torch.nn.Linear(1, 1)
 
     def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
@@ -21,6 +22,7 @@ def trained(out: Path, steps: int, stop: int = -1) -> None:
         def next_loss() -> tuple[Tensor, dict[str, float]]:
             if next(numbers) == stop:
                 raise KeyboardInterrupt
+            time.sleep(step_s)
             return model(torch.ones(1, 1)).square().mean(), {}
 
         return next_loss
@@ -39,6 +41,13 @@ def test_a_run_that_was_stopped_tells_of_every_step_once(tmp_path: Path) -> None
     assert steps_told(tmp_path) == [50, 100, 150, 200, 250]
     trained(tmp_path, 300)
     assert steps_told(tmp_path) == [50, 100, 150, 200, 250, 300]
+
+
+def test_a_run_that_goes_on_between_two_rows_counts_its_own_steps(tmp_path: Path) -> None:
+    trained(tmp_path, 40)
+    trained(tmp_path, 50, step_s=0.02)
+    (row,) = (tmp_path / METRICS).read_text("utf-8").splitlines()
+    assert json.loads(row)["s_per_step"] >= 0.02
 
 
 def test_rows_up_to_the_checkpoint_stay_as_they_were(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from imagegen.picture_file import opened_picture
+from imagegen.png import read_texts
 from imagegen.start import read_picture
 from orbweave.errors import UsageError
 
@@ -36,6 +38,20 @@ def test_every_fault_is_told_with_what_mends_it(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(UsageError, match=f"wanted a picture file, got .*{told}"):
             read_picture(tmp_path / name, 64, 64)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    for read in (lambda path: read_picture(path, 64, 64), read_texts):
+        with pytest.raises(UsageError, match="file, got .*a.png, a pipe or device; save it as a f"):
+            read(tmp_path / "a.png")
+
+
+def test_a_file_that_another_program_would_draw_is_refused(tmp_path: Path) -> None:
+    head = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n"
+    (tmp_path / "a.eps").write_text(head + "(%pipe%touch seen) (w) file\n%%EOF\n")
+    with pytest.raises(UsageError, match="a EPS file of drawing commands, .*; save it as PNG"):
+        read_picture(tmp_path / "a.eps", 64, 64)
 
 
 @pytest.mark.parametrize("side", [9_000, 30_000])

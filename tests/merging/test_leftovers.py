@@ -131,6 +131,6 @@ def test_a_disk_that_knows_no_locks_takes_a_merge_all_the_same(pair, tmp_path, m
 
     place = tmp_path / "place"
     place.mkdir()
-    monkeypatch.setattr("merging.leftovers.fcntl.flock", refuse)
+    monkeypatch.setattr("orbweave.owner.fcntl.flock", refuse)
     merge(f"slerp({pair[0]}, {pair[1]}, t=0.5)", place / "out")
     assert [path.name for path in place.iterdir()] == ["out"]

@@ -62,6 +62,8 @@ def test_an_adapter_is_trained_and_drawn_with(recipe, tiny, tmp_path, capsys):
     assert run(["train", str(recipe), "--out", str(tmp_path / "out")]) == 0
     adapter = tmp_path / "out" / "adapter"
     assert capsys.readouterr().out.strip().endswith(f"adapter written to {adapter}")
+    assert run(["train", str(recipe), "--out", str(tmp_path / "out"), "--json"]) == 0  # was done
+    assert json.loads(capsys.readouterr().out)["first_loss"] is None
 
     words = ["a web", "--model", str(tiny), "--size", "64", "--steps", "2", "--structure", "none"]
     asked = ["render", *words, "--adapter", f"{adapter}:0.5", "--out", str(tmp_path / "r")]
@@ -148,6 +150,42 @@ def test_a_picture_whose_pixels_are_damaged_is_told_before_the_model_is_loaded(t
     assert told.count("\n") == 1 and "a.png, which is damaged" in told
 
 
+@pytest.mark.parametrize(
+    ("changes", "options", "code", "told"),
+    [
+        ({"control": "loom"}, [], 2, "wanted a ControlNet's folder or org/name, got 'loom'"),
+        ({"scheduler": "Eulr"}, [], 2, "wanted a sampler, got 'Eulr'"),
+        ({"structure": {"motifs": [{"family": "nope"}]}}, [], 2, "wanted a family of motifs, got"),
+        ({"adapters": (("nowhere.safetensors", 1.0),)}, [], 1, "found none; check the path"),
+        ({}, ["--model", "lom"], 1, "did you mean loom?"),
+        ({}, ["--out", "{}", "--force"], 1, "found a folder; choose another name"),
+    ],
+)
+def test_what_cannot_be_drawn_again_is_told_before_the_model_is_loaded(
+    tmp_path, capsys, monkeypatch, changes, options, code, told
+):
+    monkeypatch.setattr("imagegen.pipeline.load_model", lambda *_, **__: pytest.fail("loaded"))
+    request = RenderRequest(prompt="a web", **changes)
+    note = PngNote(request=request, geometry="text alone")
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((256, 256, 3), np.uint8), note))
+    asked = ["reproduce", str(tmp_path / "a.png"), *(each.format(tmp_path) for each in options)]
+    for more in ([], ["--dry-run"]):
+        assert run([*asked, *more]) == code
+        assert told in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_picture_of_ours_tells_its_request(tmp_path, capsys):
+    note = PngNote(request=RenderRequest(prompt="a web", steps=7), geometry="text alone")
+    (tmp_path / "a.png").write_bytes(encode_png(np.zeros((256, 256, 3), np.uint8), note))
+    out = tmp_path / "again.png"
+    asked = ["reproduce", str(tmp_path / "a.png"), "--dry-run", "--out", str(out)]
+    assert run([*asked, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["tool"], plan["request"]["steps"]) == ("Orbweave", 7)
+    assert run(asked) == 0
+    assert "dry run: would draw" in capsys.readouterr().out and not out.exists()
+
+
 def test_a_model_that_is_not_at_hand_is_told(tmp_path, capsys):
     info = PngInfo()
     info.add_text("parameters", "a web\nSteps: 2, Sampler: Euler, Seed: 5, Model: v1-5")
@@ -175,12 +213,15 @@ def test_a_model_that_is_not_at_hand_is_told(tmp_path, capsys):
         (["--mask", "{}/pictures/a.png", "--structure", "none"], 2, "got words alone"),
     ],
 )
-def test_a_dry_run_of_a_picture_tells_what_would_fail(
-    recipe, tmp_path, capsys, options, code, told
+def test_a_picture_that_cannot_be_drawn_is_told_before_the_model_is_loaded(
+    recipe, tmp_path, capsys, monkeypatch, options, code, told
 ):
+    monkeypatch.setattr("imagegen.pipeline.load_model", lambda *_, **__: pytest.fail("loaded"))
     asked = [option.format(tmp_path) for option in options]
-    assert run(["render", "a web", "--dry-run", "--out", str(tmp_path / "r"), *asked]) == code
-    assert told in capsys.readouterr().err
+    for more in (["--dry-run"], []):
+        assert run(["render", "a web", "--out", str(tmp_path / "r"), *asked, *more]) == code
+        assert told in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,16 @@ def test_homogenise_says_what_was_made_of_an_odd_file(capsys, tmp_path):
     assert "note: transparent in 100% of the pixels" in capsys.readouterr().out
 
 
+def test_a_cell_too_small_to_halve_is_homogenised_without_that_check(capsys, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 12), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    assert run(["homogenise", str(tmp_path / "a.png"), "--json"]) == 0
+    told = capsys.readouterr().out
+    assert json.loads(told)[0]["change_from_half"] is None and "NaN" not in told
+    assert run(["homogenise", str(tmp_path / "a.png")]) == 0
+    assert "too small to compare with half the resolution" in capsys.readouterr().out
+
+
 def test_homogenise_gives_bars_their_exact_constants_and_names_its_assumptions(capsys, bars):
     asked = ["homogenise", str(bars), "--resolution", "16", "--young", "2"]
     assert run([*asked, "--json"]) == 0

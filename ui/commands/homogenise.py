@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,10 +62,12 @@ def homogenise(
         found = computed(cell, young=young, poisson=poisson)
         for line in [*_lines(path, found, young), *(f"  note: {note}" for note in notes)]:
             answer.line(line)
-        moduli = found.moduli._asdict()
-        documents.append(
-            {"picture": str(path), **found._asdict(), "moduli": moduli, "notes": list(notes)}
-        )
+        own = {
+            "moduli": found.moduli._asdict(),
+            "change_from_half": None if isnan(found.change_from_half) else found.change_from_half,
+            "notes": list(notes),
+        }
+        documents.append({"picture": str(path), **found._asdict(), **own})
     for assumption in ASSUMPTIONS:
         answer.line(f"assumed: {assumption}")
     noun = "picture" if len(images) == 1 else "pictures"
@@ -76,13 +79,16 @@ def _lines(path: Path, h: Homogenised, young: float) -> list[str]:
     (sxx, _), (_, syy) = h.diffusivity_solid
     (vxx, _), (_, vyy) = h.diffusivity_void
     height, width = h.size_px
-    hint = "; raise --resolution" if h.change_from_half > CONVERGED else ""
+    change = f"{h.change_from_half:.0%} off at half the resolution"
+    if isnan(h.change_from_half):
+        change = "too small to compare with half the resolution"
+    elif h.change_from_half > CONVERGED:
+        change += "; raise --resolution"
     return [
         f"{path}: {width} x {height} elements, solid {h.solid_fraction:.3f}, {h.seconds:.1f} s",
         f"  Young's modulus {m.ex:.4g} across, {m.ey:.4g} down (solid {young:g}); shear "
         f"{m.gxy:.4g}; Poisson's ratio {m.nu_xy:.3f}, {m.nu_yx:.3f}",
         f"  diffusivity in the solid {sxx:.3f} across, {syy:.3f} down; in the void {vxx:.3f}, "
         f"{vyy:.3f} (free: 1)",
-        f"  {h.change_from_half:.0%} off at half the resolution{hint}; {h.seam:.0%} of the edge "
-        "differs across the seam",
+        f"  {change}; {h.seam:.0%} of the edge differs across the seam",
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from orbweave.errors import OrbweaveError, UsageError
+from orbweave.errors import OrbweaveError, OutputError, UsageError
 from orbweave.records import RenderRequest
 from ui.commands import options
 
@@ -38,6 +38,7 @@ def reproduce(
         ),
     ] = None,
     force: options.Force = False,
+    dry_run: options.DryRun = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,6 +46,7 @@ def reproduce(
 
     Exits with 1 if they differ. Example: orbweave reproduce designs/web-0/images/v0-seed-0.png
     """
+    from imagegen.precheck import check_request
     from orbweave.files import check_output, write_bytes
     from ui.answer import Answer
     from ui.bar import bar
@@ -53,9 +55,17 @@ def reproduce(
     pixels = _pixels(image)  # before the long work, for they may be damaged
     if out is not None:
         check_output(out, force=force)
+        if out.is_dir():
+            raise OutputError(
+                f"wanted to write the file {out}, found a folder; choose another name"
+            )
+    check_request(story.request, None, None, is_seeded=story.request.structure is not None)
     answer = Answer(as_json=as_json, quiet=quiet)
     for unknown in story.unknown:
         answer.note(f"not taken over from {story.tool}: {unknown}")
+    if dry_run:
+        answer.end(_plan(image, story), f"dry run: would draw {image} with {story.request.model}")
+        return
     from imagegen.device import environment
     from imagegen.pipeline import Renderer
 
@@ -128,6 +138,15 @@ def _story(image: Path, model: str | None) -> _Story:
     if model is None:
         return story
     return story._replace(request=story.request.model_copy(update={"model": model}))
+
+
+def _plan(image: Path, story: _Story) -> dict[str, Any]:
+    return {
+        "picture": str(image),
+        "tool": story.tool,
+        "request": story.request.model_dump(mode="json"),
+        "not_taken_over": story.unknown,
+    }
 
 
 def _why(story: _Story, now: dict[str, str]) -> str:
