@@ -9,24 +9,20 @@ have never seen one: theirs were the procedural generator's, spoilt as `imagegen
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from imagegen.assembly import REINSTALL, WEIGHTS
+from imagegen.assembly import WEIGHTS
 from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.motifs import FAMILIES
+from imagegen.network_file import load_network, save_network
 from imagegen.start import Pixels
-from orbweave.errors import ModelError, shown
-from orbweave.files import write_text
 from orbweave.records import Record
-from orbweave.weights import put_weights, read_header
 
 __all__ = [
     "Classifier",
@@ -185,14 +181,7 @@ class Classifier:
 
 def save_classifier(network: Network, config: ClassifierConfig, folder: Path) -> None:
     """Write `classifier.safetensors` in fp16 and `classifier.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: value.to(torch.float16).contiguous()
-        for name, value in network.state_dict().items()
-        if value.is_floating_point()  # not the counters of batches
-    }
-    save_file(state, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
-    write_text(folder / f"{NAME}.json", config.model_dump_json(indent=2) + "\n")
+    save_network(network, config, folder, NAME)
 
 
 def load_classifier(folder: Path | None = None) -> Classifier:
@@ -205,26 +194,6 @@ def load_classifier(folder: Path | None = None) -> Classifier:
         ModelError: a file is missing, damaged or does not fit the other.
     """
     folder = WEIGHTS if folder is None else folder
-    config = _config(folder / f"{NAME}.json")
-    weights = folder / f"{NAME}.safetensors"
-    try:
-        read_header(weights)
-    except ModelError as err:
-        raise ModelError(f"wanted the classifier of pictures; {err}; or {REINSTALL}") from err
-    network = Network(config)
-    counters = {
-        name: value for name, value in network.state_dict().items() if not value.is_floating_point()
-    }
-    tensors = {name: value.float() for name, value in load_file(weights).items()}
-    put_weights(network, tensors | counters, "the classifier of pictures")
-    return Classifier(network, config)
-
-
-def _config(path: Path) -> ClassifierConfig:
-    try:
-        return ClassifierConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as err:  # a ValidationError is a ValueError
-        came = "no such file" if isinstance(err, FileNotFoundError) else shown(err)
-        raise ModelError(
-            f"wanted {path} for the classifier of pictures, got {came}; {REINSTALL}"
-        ) from err
+    what = "the classifier of pictures"
+    saved = load_network(folder, NAME, ClassifierConfig, Network, what=what)
+    return Classifier(saved.network, saved.config)

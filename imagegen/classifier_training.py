@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from imagegen.assembly import WEIGHTS
 from imagegen.checkpoint import load_average
@@ -32,6 +32,7 @@ from imagegen.classifier import Classifier, ClassifierConfig, Network, save_clas
 from imagegen.device import mixed_precision, number_type
 from imagegen.distortion import distorted
 from imagegen.loop import fit
+from imagegen.pool import Pool
 from imagegen.scene import lit_picture, random_structure, seed_picture
 from imagegen.start import Pixels
 from orbweave.records import Structure
@@ -105,21 +106,16 @@ def load_autoencoder(weights: Path = WEIGHTS) -> Autoencoder:
     return through
 
 
-class _Drawings(IterableDataset[tuple[Tensor, Tensor]]):
+def _drawings(
+    seed: int, config: ClassifierConfig, draw: Draw, autoencoder: Autoencoder
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Pictures (side, side, 3) uint8 and their answers, without end."""
-
-    def __init__(
-        self, seed: int, config: ClassifierConfig, draw: Draw, autoencoder: Autoencoder
-    ) -> None:
-        self.seed, self.config, self.draw, self.autoencoder = seed, config, draw, autoencoder
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = np.random.default_rng([self.seed, 1])
-        while True:
-            structure = self.draw(rng)
-            manner = str(rng.choice(MANNERS, p=SHARES))
-            pixels = drawn_as(manner, structure, self.config.side_px, self.autoencoder)
-            yield torch.tensor(pixels), answers(structure, self.config)
+    rng = np.random.default_rng([seed, 1])
+    while True:
+        structure = draw(rng)
+        manner = str(rng.choice(MANNERS, p=SHARES))
+        pixels = drawn_as(manner, structure, config.side_px, autoencoder)
+        yield torch.tensor(pixels), answers(structure, config)
 
 
 def classifier_loss(logits: tuple[Tensor, Tensor, Tensor], right: Tensor) -> Tensor:
@@ -134,32 +130,6 @@ def classifier_loss(logits: tuple[Tensor, Tensor, Tensor], right: Tensor) -> Ten
     present = F.binary_cross_entropy_with_logits(families, f, reduction="none").sum(1).mean()
     colours = F.cross_entropy(materials, m) + F.cross_entropy(grounds, g)
     return present + COLOUR_WEIGHT * colours
-
-
-class _Pool:
-    """The latest drawings; each batch is what just came and others drawn by lot."""
-
-    def __init__(self, stream: Iterator[list[Tensor]], batch: int, generator: Any) -> None:
-        self._stream, self._batch, self._generator = stream, batch, generator
-        self._kept: list[tuple[Tensor, Tensor]] = []
-        self._next = 0
-
-    def batch(self) -> tuple[Tensor, Tensor]:
-        """Return pictures (batch, 3, side, side) in [0, 1] and answers (batch, classes)."""
-        new = list(zip(*next(self._stream), strict=True))
-        for sample in new:
-            if len(self._kept) < POOL:
-                self._kept.append(sample)
-            else:
-                self._kept[self._next % POOL] = sample
-            self._next += 1
-        n_old = self._batch - len(new)
-        lots = torch.randint(len(self._kept), (n_old,), generator=self._generator)
-        chosen = new + [self._kept[int(i)] for i in lots]
-        # Distortions go by place in the batch, so new and old are mixed.
-        order = torch.randperm(len(chosen), generator=self._generator).tolist()
-        pixels = torch.stack([chosen[i][0] for i in order]).permute(0, 3, 1, 2).float() / 255
-        return pixels, torch.stack([chosen[i][1] for i in order])
 
 
 def train(
@@ -193,12 +163,17 @@ def train(
 
     def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
         generator = torch.Generator().manual_seed(seed + start)
-        drawings = _Drawings(seed + start, config, draw, autoencoder)
-        loader = DataLoader(drawings, batch_size=fresh, num_workers=1, prefetch_factor=8)
-        pool = _Pool(iter(loader), batch, generator)
+        pool = Pool(
+            partial(_drawings, seed + start, config, draw, autoencoder),
+            lambda n_kept, n: torch.randint(n_kept, (n,), generator=generator),
+            size=POOL, batch=batch, fresh=fresh,
+        )  # fmt: skip
 
         def loss() -> tuple[Tensor, dict[str, float]]:
-            pictures, right = pool.batch()
+            pixels, right = pool.batch()
+            # Distortions go by place in the batch, so new and old are mixed.
+            order = torch.randperm(batch, generator=generator)
+            pictures, right = pixels[order].permute(0, 3, 1, 2).float() / 255, right[order]
             x = distorted(pictures, generator) * 2 - 1
             with mixed_precision():
                 logits = network(x.contiguous(memory_format=torch.channels_last))

@@ -9,7 +9,7 @@ drawn lying and turned afterwards, so it need not be learnt at every angle. Two 
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from imagegen.assembly import REINSTALL, WEIGHTS
+from imagegen.assembly import WEIGHTS
 from imagegen.canvas import Array, Canvas, Relief, canvas
 from imagegen.motifs import FAMILIES
-from orbweave.errors import ModelError, shown
-from orbweave.files import sha256_file, write_text
+from imagegen.network_file import load_network, save_network
 from orbweave.records import Motif, Record
-from orbweave.weights import put_weights, read_header
 
 __all__ = [
     "N_LAYERS",
@@ -146,10 +143,16 @@ class Sketcher:
         self.config, self.sha256 = config, sha256
         self._network = network.eval()
 
-    def __call__(self, c: Canvas, motif: Motif, rng: np.random.Generator) -> Relief:
+    def __call__(
+        self,
+        c: Canvas,
+        motif: Motif,
+        rng: np.random.Generator,
+        before_step: Callable[[], None] = lambda: None,
+    ) -> Relief:
         """Draw a motif; arrays of shape (size, size), float32, in [0, 1]. Height is cover."""
         wanted = torch.from_numpy(asked(motif, self.config))[None]
-        layers = self.sketches(wanted, int(rng.integers(2**31)))[0]
+        layers = self.sketches(wanted, int(rng.integers(2**31)), before_step)[0]
         along, across = c.turned(motif.direction_deg)
         scale = np.float32(1 / canvas_of(motif.family, self.config.side_px).pixel)
         middle = np.float32((self.config.side_px - 1) / 2)
@@ -162,12 +165,14 @@ class Sketcher:
         return Relief(cover, cover, tone)
 
     @torch.inference_mode()
-    def sketches(self, wanted: Tensor, seed: int) -> Tensor:
+    def sketches(
+        self, wanted: Tensor, seed: int, before_step: Callable[[], None] = lambda: None
+    ) -> Tensor:
         """Draw one sketch for each row of `asked`: (n, N_LAYERS, side, side), about [0, 1].
 
         From noise to sketch along straight lines, by Euler's steps. Source: rectified flow, Liu,
         Gong and Liu (arXiv:2209.03003); the network names the end of the line, Li and He
-        (arXiv:2511.13720).
+        (arXiv:2511.13720). `before_step` is called before each and may raise to stop.
         """
         patch, n = self.config.patch_px, len(wanted)
         grid = self.config.side_px // patch
@@ -175,6 +180,7 @@ class Sketcher:
         z = torch.randn(n, N_LAYERS * patch**2, grid, grid, generator=generator)
         both = torch.cat([wanted, torch.zeros_like(wanted)])
         for step in range(STEPS):
+            before_step()
             t = step / STEPS
             end = predicted(self._network, torch.cat([z, z]), torch.full((2 * n,), t), both)
             end = end[n:] + GUIDANCE * (end[:n] - end[n:])
@@ -190,10 +196,7 @@ def _enlarged(layer: NDArray[np.float32], places: Array) -> Array:
 
 def save_sketcher(network: Any, config: SketchConfig, folder: Path) -> None:
     """Write `sketch.safetensors` in fp16 and `sketch.json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.to(torch.float16).contiguous() for k, v in network.state_dict().items()}
-    save_file(state, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
-    write_text(folder / f"{NAME}.json", config.model_dump_json(indent=2) + "\n")
+    save_network(network, config, folder, NAME)
 
 
 def has_sketcher(folder: Path) -> bool:
@@ -211,23 +214,5 @@ def load_sketcher(folder: Path | None = None) -> Sketcher:
         ModelError: a file is missing, damaged or does not fit the other.
     """
     folder = WEIGHTS if folder is None else folder
-    config = _config(folder / f"{NAME}.json")
-    weights = folder / f"{NAME}.safetensors"
-    try:
-        read_header(weights)
-    except ModelError as err:
-        raise ModelError(f"wanted the network that sketches; {err}; or {REINSTALL}") from err
-    network = build_network(config)
-    tensors = {name: value.float() for name, value in load_file(weights).items()}
-    put_weights(network, tensors, "the network that sketches")
-    return Sketcher(network, config, sha256_file(weights))
-
-
-def _config(path: Path) -> SketchConfig:
-    try:
-        return SketchConfig.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as err:  # a ValidationError is a ValueError
-        came = "no such file" if isinstance(err, FileNotFoundError) else shown(err)
-        raise ModelError(
-            f"wanted {path} for the network that sketches, got {came}; {REINSTALL}"
-        ) from err
+    what = "the network that sketches"
+    return Sketcher(*load_network(folder, NAME, SketchConfig, build_network, what=what))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from imagegen.checkpoint import load_average
 from imagegen.loop import fit
 from imagegen.motifs import draw_motif, random_motif
+from imagegen.pool import Pool
 from imagegen.sketch import (
     FINEST,
     SketchConfig,
@@ -69,47 +70,12 @@ def drawn_sketch(family: str, rng: np.random.Generator, config: SketchConfig) ->
     return torch.from_numpy(pixels), torch.from_numpy(asked(motif, config))
 
 
-class _Drawings(IterableDataset[Sample]):
+def _drawings(seed: int, config: SketchConfig) -> Iterator[Sample]:
     """Random motifs without end, families in turn."""
-
-    def __init__(self, seed: int, config: SketchConfig) -> None:
-        self.seed, self.config = seed, config
-
-    def __iter__(self) -> Iterator[Sample]:
-        rng = np.random.default_rng([self.seed, 3])
-        while True:
-            for family in self.config.families:
-                yield drawn_sketch(family, rng, self.config)
-
-
-class _Pool:
-    """The latest drawings; each batch is what just came and others drawn by lot."""
-
-    def __init__(self, stream: Iterator[list[Sample]], batch: int, seed: int) -> None:
-        self._stream, self._batch = stream, batch
-        self._rng = np.random.default_rng(seed)
-        self._kept: list[Sample] = []
-        self._next = 0
-        while len(self._kept) < AT_FIRST:
-            self._take()
-
-    def _take(self) -> list[Sample]:
-        new = next(self._stream)
-        for sample in new:
-            if len(self._kept) < POOL:
-                self._kept.append(sample)
-            else:
-                self._kept[self._next % POOL] = sample
-            self._next += 1
-        return new
-
-    def batch(self) -> Sample:
-        """Return layers (batch, N_LAYERS, side, side) in [-1, 1] and rows (batch, numbers)."""
-        new = self._take()
-        lots = self._rng.integers(len(self._kept), size=self._batch - len(new))
-        chosen = [*new, *(self._kept[i] for i in lots)]
-        layers = torch.stack([layers for layers, _ in chosen]).float() / 127.5 - 1
-        return layers, torch.stack([row for _, row in chosen])
+    rng = np.random.default_rng([seed, 3])
+    while True:
+        for family in config.families:
+            yield drawn_sketch(family, rng, config)
 
 
 def sketch_loss(
@@ -167,14 +133,16 @@ def train(
 
     def losses(start: int) -> Callable[[], tuple[Tensor, dict[str, float]]]:
         generator = torch.Generator().manual_seed(seed + start)
-        drawings = _Drawings(seed + start, config)
-        loader = DataLoader(
-            drawings, batch_size=fresh, num_workers=1, prefetch_factor=8, collate_fn=list
-        )
-        pool = _Pool(iter(loader), batch, seed + start)
+        rng = np.random.default_rng(seed + start)
+        pool = Pool(
+            partial(_drawings, seed + start, config),
+            lambda n_kept, n: torch.from_numpy(rng.integers(n_kept, size=n)),
+            size=POOL, batch=batch, fresh=fresh, at_first=AT_FIRST,
+        )  # fmt: skip
 
         def loss() -> tuple[Tensor, dict[str, float]]:
-            layers, wanted = pool.batch()
+            pixels, wanted = pool.batch()
+            layers = pixels.float() / 127.5 - 1
             return sketch_loss(network, layers, wanted, generator, config.patch_px), {}
 
         return loss

@@ -94,7 +94,7 @@ def test_a_drawing_is_turned_as_the_procedure_turns_it(degrees: float) -> None:
     class Drawn(Sketcher):
         """Gives back what the procedure draws lying, in place of the network's sketch."""
 
-        def sketches(self, wanted, seed):  # type: ignore[no-untyped-def]
+        def sketches(self, wanted, seed, before_step):  # type: ignore[no-untyped-def]
             relief = draw_motif(canvas_of(motif.family, config.side_px), lying, rng())
             return torch.from_numpy(np.stack([relief.cover, relief.cover * relief.tone]))[None]
 
@@ -171,6 +171,13 @@ def test_missing_and_damaged_files_are_told(untrained: Sketcher, tmp_path: Path)
     config = json.loads((tmp_path / "sketch.json").read_text())
     (tmp_path / "sketch.json").write_text(json.dumps(config | {"widths": [16, 64]}))
     with pytest.raises(ModelError, match="the network that sketches"):
+        load_sketcher(tmp_path)
+    (tmp_path / "sketch.json").write_text(json.dumps(config | {"widths": [16, 30]}))
+    with pytest.raises(ModelError, match=r"sketch\.json .* divisible by .*install Orbweave again"):
+        load_sketcher(tmp_path)
+    weights.unlink()
+    (tmp_path / "sketch.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"sketches; .*sketch\.safetensors.*No such file"):
         load_sketcher(tmp_path)
 
 
