@@ -218,7 +218,7 @@ def ours(args: argparse.Namespace) -> dict[str, Any]:
     shop = workshop(lambda text: None, embed)
     renderer = Watched(shop.renderer, clock, turn)
     shop = replace(shop, open_engine=log.opener(shop.open_engine, turn), renderer=renderer)
-    maker, jobs = Maker(shop, embed), open_jobs()
+    maker, jobs = Maker(shop), open_jobs()
     options = {"size": args.size, "steps": args.steps, "images": args.images}
     options |= {"model": args.model} if args.model else {}
     warm = plan_batch(jobs, args.folder / "warm", rows([WARM], **options), {})

@@ -2,14 +2,15 @@
 
     python benchmarks/choose.py --json
 
-Three kinds of prompts, none of them made for this benchmark but the last:
+Prompts of three kinds:
 
     captions   the generator's own, one and two motifs, which name what was drawn
     items      of `training/items`, of the kinds prompt and revision, with the concept before them
                as a design reads them; `choose.jsonl` says what one reader sees in them. Lines
                with an odd number were looked at when the chooser's limits were set, those with
                an even number were not
-    prompts48  those of `follow.py`; no limit was set on them
+    prompts48, prompts48-other   written for pictures; looked at while rules were mended
+    prompts96  likewise, by one who knew neither rules nor texts of the reader; not looked at
 
 `right` is all motifs and no other. Of the items, which show many things, `fitting` is that every
 motif chosen is among those seen.
@@ -27,9 +28,8 @@ import numpy as np
 from classifier import share_of  # beside this script
 from follow import PROMPTS, cases  # likewise
 
-from agents.embedding import MiniLM
 from imagegen.captions import random_caption
-from imagegen.choose import Embed, choose_structure
+from imagegen.choose import choose_structure
 from imagegen.scene import random_structure
 from orbweave.records import Structure
 
@@ -46,6 +46,8 @@ class Prompt(NamedTuple):
     families: frozenset[str]
     structure: Structure | None = None
     """As drawn, of captions; the order of its motifs counts where they meet by name."""
+    look: str | None = None
+    """Of written prompts: the colours asked for."""
 
 
 def captions(n: int) -> list[Prompt]:
@@ -74,14 +76,14 @@ def _read(row: dict[str, Any]) -> str:
     return f"{row['concept']}. {row.get('revised_prompt') or row['image_prompt']}"
 
 
-def own() -> list[Prompt]:
-    """Return the prompts of the picture benchmark."""
-    return [Prompt(case.prompt, frozenset(case.families)) for case in cases(PROMPTS)]
+def written(path: Path) -> list[Prompt]:
+    """Return prompts that were written for pictures."""
+    return [Prompt(c.prompt, frozenset(c.families), look=c.look) for c in cases(path)]
 
 
-def figures(prompts: Sequence[Prompt], embed: Embed) -> dict[str, Any]:
+def figures(prompts: Sequence[Prompt]) -> dict[str, Any]:
     """Return how often the motifs were read right."""
-    chosen = [choose_structure(prompt.text, 7, embed) for prompt in prompts]
+    chosen = [choose_structure(prompt.text, 7) for prompt in prompts]
     read = [frozenset(motif.family for motif in structure.motifs) for structure in chosen]
     pairs = list(zip(prompts, read, strict=True))
     told = {
@@ -92,6 +94,9 @@ def figures(prompts: Sequence[Prompt], embed: Embed) -> dict[str, Any]:
         "two motifs right": share_of([r == p.families for p, r in pairs if len(p.families) == 2]),
         "fitting": share_of([r <= p.families for p, r in pairs]),
     }
+    asked = [(p.look, s.look) for p, s in zip(prompts, chosen, strict=True) if p.look]
+    if asked:
+        told["colours right"] = share_of([_colours(a) == _colours(b) for a, b in asked])
     met = [
         (p.structure.combine, [m.family for m in p.structure.motifs])
         == (s.combine, [m.family for m in s.motifs])
@@ -103,20 +108,27 @@ def figures(prompts: Sequence[Prompt], embed: Embed) -> dict[str, Any]:
     return {name: share for name, share in told.items() if share is not None}
 
 
+def _colours(look: str) -> tuple[set[str], str]:
+    materials, _, ground = look.partition(" on ")
+    return set(materials.split(" and ")), ground
+
+
 def main() -> None:
     """Choose and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--captions", type=int, default=400, help="captions of the generator")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
-    embed, labelled = MiniLM(), items()
+    labelled = items()
     kinds = {
         "captions": captions(args.captions),
         "items, looked at": labelled[::2],
         "items, not looked at": labelled[1::2],
-        "prompts48": own(),
+    } | {
+        name: written(PROMPTS.with_name(f"{name}.jsonl"))
+        for name in ("prompts48", "prompts48-other", "prompts96")
     }
-    document = {kind: figures(prompts, embed) for kind, prompts in kinds.items()}
+    document = {kind: figures(prompts) for kind, prompts in kinds.items()}
     if args.json:
         print(json.dumps(document, indent=1))
         return

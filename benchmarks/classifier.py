@@ -21,9 +21,7 @@ import numpy as np
 import torch
 from follow import named  # beside this script
 
-from agents.embedding import MiniLM
 from imagegen.captions import random_caption
-from imagegen.choose import Embed
 from imagegen.classifier import Classifier, Verdict, load_classifier
 from imagegen.classifier_training import drawn_as, load_autoencoder
 from imagegen.distortion import distorted
@@ -103,12 +101,10 @@ def accuracy(structures: Sequence[Structure], found: Sequence[Verdict]) -> dict[
     }
 
 
-def prompts(
-    structures: Sequence[Structure], found: Sequence[Verdict], embed: Embed
-) -> dict[str, Any]:
+def prompts(structures: Sequence[Structure], found: Sequence[Verdict]) -> dict[str, Any]:
     """Return the chance that the right caption scores above a wrong one, ties half."""
     rng = np.random.default_rng([HELD_OUT, 1])
-    own = [_score(s, verdict, rng, embed) for s, verdict in zip(structures, found, strict=True)]
+    own = [_score(s, verdict, rng) for s, verdict in zip(structures, found, strict=True)]
     wrong = {
         "another drawing": [*structures[1:], structures[0]],
         "other colours": [_recoloured(s, t) for s, t in _beside(structures)],
@@ -116,7 +112,7 @@ def prompts(
     }
     result: dict[str, Any] = {"captions": len(own)}
     for name, others in wrong.items():
-        scores = [_score(s, verdict, rng, embed) for s, verdict in zip(others, found, strict=True)]
+        scores = [_score(s, verdict, rng) for s, verdict in zip(others, found, strict=True)]
         result[f"{name}, area under the curve"] = round(area(own, scores), 4)
         pairs = [float(a > b) + 0.5 * (a == b) for a, b in zip(own, scores, strict=True)]
         result[f"{name}, pairs in order"] = round(float(np.mean(pairs)), 4)
@@ -132,8 +128,8 @@ def area(right: Sequence[float], wrong: Sequence[float]) -> float:
     return float(((a > b) + 0.5 * (a == b)).mean())
 
 
-def _score(s: Structure, verdict: Verdict, rng: np.random.Generator, embed: Embed) -> float:
-    return judged("", asked_by_prompt(random_caption(s, rng), embed), verdict, None).score
+def _score(s: Structure, verdict: Verdict, rng: np.random.Generator) -> float:
+    return judged("", asked_by_prompt(random_caption(s, rng)), verdict, None).score
 
 
 def _beside(structures: Sequence[Structure]) -> list[tuple[Structure, Structure]]:
@@ -169,7 +165,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=780, help="drawings in each manner")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
-    classifier, embed = load_classifier(args.classifier), MiniLM()
+    classifier = load_classifier(args.classifier)
     document: dict[str, Any] = {}
     for manner in MANNERS:
         structures = held_out(min(args.count, N_SLOW) if manner == MANNERS[-1] else args.count)
@@ -178,7 +174,7 @@ def main() -> None:
         document[manner] = accuracy(structures, found)
         if manner in {"lit", "distorted"}:
             part = slice(0, N_PROMPTS)
-            document[manner]["prompts"] = prompts(structures[part], found[part], embed)
+            document[manner]["prompts"] = prompts(structures[part], found[part])
     if args.json:
         print(json.dumps(document, indent=1))
         return

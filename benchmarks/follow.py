@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from agents.embedding import MiniLM
 from imagegen import Renderer
 from imagegen.choose import choose_structure
 from imagegen.classifier import Verdict, load_classifier
@@ -108,9 +107,9 @@ def main() -> None:
     logging.disable(logging.WARNING)
     asked = cases(args.prompts)
     chosen = asked if args.limit is None else spread(asked, args.limit)
-    classifier, renderer, embed = load_classifier(args.classifier), Renderer(), MiniLM()
+    classifier, renderer = load_classifier(args.classifier), Renderer()
     choose: dict[str, Callable[[str], Structure | None]] = {
-        "seeded": lambda prompt: choose_structure(prompt, SEED, embed),
+        "seeded": lambda prompt: choose_structure(prompt, SEED),
         "words": lambda prompt: None,
     }
     document: dict[str, Any] = {"prompts": len(chosen), "seed": SEED, "ways": {}, "rows": []}

@@ -56,7 +56,7 @@ def grow(folder: Path, n: int, at_once: int | None) -> dict[str, Any]:
     options |= {"model": tiny_model(folder), "team": terse_team(folder)}
     at_once = at_once or usual_at_once()
     embed = MiniLM()
-    maker, jobs = Maker(workshop(lambda text: None, embed), embed), open_jobs()
+    maker, jobs = Maker(workshop(lambda text: None, embed)), open_jobs()
     warm = plan_batch(jobs, folder / "warm", rows([WARM], **options), {})
     work_on(jobs, warm, maker)
     write_report(jobs, warm, folder / "warm", zipped=False)

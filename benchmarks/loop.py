@@ -21,7 +21,6 @@ import argparse
 import json
 import logging
 import random
-import re
 import statistics
 import sys
 import time
@@ -38,8 +37,7 @@ from agents.claims import is_visible, sentences, shared_words
 from agents.embedding import MiniLM
 from agents.generation import Engine
 from agents.knowledge import Fact, read_facts
-from imagegen.choose import GROUND_SYNONYMS, SYNONYMS
-from imagegen.looks import GROUNDS, MATERIALS
+from imagegen.colour_words import read_colours
 from imagegen.motifs import FAMILIES
 from orbweave.records import Brief, Design, ImagePrompt
 from orbweave.statistics import Interval
@@ -52,8 +50,6 @@ ROUNDS = 3
 SIZE_PX = 256
 MOST_S = 75.0
 """What a run may take on two cores."""
-COLOURS = frozenset({*MATERIALS, *SYNONYMS, *GROUNDS, *GROUND_SYNONYMS})
-"""Words for a colour, a material or how light a thing is, that geometry is dressed by."""
 RESAMPLES = 10_000
 
 
@@ -127,7 +123,7 @@ def _made(
         seed=seed,
     )
     settings = RenderSettings(size_px=(SIZE_PX, SIZE_PX))
-    order = Order(brief, ROUNDS, 1, settings, None, chooser_for("auto", embed))
+    order = Order(brief, ROUNDS, 1, settings, None, chooser_for("auto"))
     start = time.perf_counter()
     made = design(order, folder, shop, on_event=lambda event: None, force=True)
     return result_of(made) | {"seconds": round(time.perf_counter() - start, 1)}
@@ -202,8 +198,8 @@ def names_what_is_seen(prompt: ImagePrompt) -> bool:
     says_motif = any(
         shared_words(prompt.prompt, " ".join((*f.names, *f.plain))) >= 2 for f in families
     )
-    words = rf"\b(?:{'|'.join(map(re.escape, COLOURS))})\b"
-    says_colour = re.search(words, prompt.prompt.lower()) is not None
+    colours = read_colours(prompt.prompt.lower())
+    says_colour = bool(colours.materials) or colours.ground is not None
     return says_motif and says_colour and is_visible(prompt.prompt)
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from agents.embedding import MiniLM
 from imagegen import Renderer
 from imagegen.captions import describe
 from imagegen.choose import choose_structure
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=None)
     args = parser.parse_args()
     given = {k: getattr(args, k) for k in ("strength", "steps", "guidance") if getattr(args, k)}
-    renderer, embed = Renderer(), MiniLM()
+    renderer = Renderer()
     rows = -(-len(PROMPTS) // args.columns)
     sheet = Image.new("RGB", (args.columns * 3 * CELL, rows * (CELL + LABEL)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -73,7 +72,7 @@ def main() -> None:
         for i, prompt in enumerate(PROMPTS):
             x = (i % args.columns) * 3 * CELL
             y = (i // args.columns) * (CELL + LABEL)
-            structure = choose_structure(prompt, args.seed, embed)
+            structure = choose_structure(prompt, args.seed)
             bare = seed_picture(structure, CELL)
             pictures, seconds = [bare], []
             for name, chosen in (("seeded", structure), ("text", None)):

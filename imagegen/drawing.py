@@ -45,8 +45,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ALONE_PX = 256 * 256
-"""Pixels up to which a picture that carries over is computed by one thread: its products are so
-small that a second core mostly waits for the next one, and it waits by spinning."""
+"""Pixels up to which a picture that carries over is computed by one thread in bfloat16: its
+products are so quick that a second core mostly waits for the next one, and it waits by spinning.
+In float32 they are worth sharing: 0.64 s instead of 1.01 on two cores."""
 
 OnStep = Callable[[int, int], None]
 """Is told how many denoising steps of all pictures are done, and how many there are."""
@@ -115,7 +116,8 @@ def draw(
     sampler = sampler_config(request.scheduler, loaded.scheduler)
     loaded.place(pipe)
     is_held = starts[0].drawn is not None and holds_drawings(loaded, request)
-    is_small = is_held and request.width * request.height <= ALONE_PX
+    is_quick = is_held and pipe.unet.dtype.itemsize < 4
+    is_small = is_quick and request.width * request.height <= ALONE_PX
     with (
         _in_one_thread() if is_small else nullcontext(),
         wrapping(pipe) if request.tile else nullcontext(),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from imagegen.choose import Embed, choose_structure, dressed
+from imagegen.choose import choose_structure, dressed
 from imagegen.expectation import angle_between
 from imagegen.fit import lasting
 from imagegen.measure import measure
@@ -97,14 +97,9 @@ def asked_by_structure(structure: Structure, size_px: tuple[int, int]) -> Asked:
     )
 
 
-def asked_by_prompt(prompt: str, embed: Embed) -> Asked:
-    """Return what words alone ask for: the motifs they mean, and the colours they name.
-
-    Args:
-        prompt: The words.
-        embed: Texts to unit vectors.
-    """
-    families = tuple(m.family for m in choose_structure(prompt, 0, embed).motifs)
+def asked_by_prompt(prompt: str) -> Asked:
+    """Return what words alone ask for: the motifs they mean, and the colours they name."""
+    families = tuple(m.family for m in choose_structure(prompt, 0).motifs)
     # Colours the words leave open follow the motif, and so differ between two motifs.
     first, second = (_colours(prompt, name, len(families)) for name in STAND_INS)
     return Asked(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagegen.assembly import WEIGHTS
+from imagegen.assembly import REINSTALL, WEIGHTS
 from imagegen.carried import renewal
 from imagegen.device import Dtype, environment, number_type
 from imagegen.drawing import (
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOM", "OnPreview", "OnStep", "Renderer"]
 
+logger = logging.getLogger(__name__)
+
 
 class Renderer:
     """Renders requests, one at a time; keeps the last model in memory."""
@@ -69,6 +72,7 @@ class Renderer:
         self._cache = cache
         self._loaded: Loaded | None = None
         self._sketcher: Sketcher | None = None
+        self._misses_sketcher = False
         self._lock = threading.Lock()
 
     def render(
@@ -96,7 +100,7 @@ class Renderer:
             name: File name without `.png`; a format with `{seed}` and perhaps `{index}`.
             on_step: Called after every denoising step.
             on_preview: Shown a thumbnail after every denoising step.
-            cancelled: Asked after every denoising step.
+            cancelled: Asked before every step of a sketch and after every denoising step.
             init_image: A picture file to take the geometry from, instead of a structure;
                 cropped around its middle to the request's proportions and scaled.
             mask: A picture file, white where the start is drawn anew and black where it is
@@ -127,7 +131,7 @@ class Renderer:
             adapters = tuple(find_adapter(*adapter) for adapter in request.adapters)
             loaded = self._load(request, adapters)
             prompt = triggered(request.prompt, adapters)
-            starts = self._starts(loaded, request, start)
+            starts = self._starts(loaded, request, start, watch.cancelled)
             drawn = draw(loaded, request, prompt, starts, inside, watch)
         if save_seed_picture is not None and start.pixels is not None:
             write_bytes(save_seed_picture, encode_png(start.pixels, None), force=force)
@@ -158,10 +162,15 @@ class Renderer:
         """Return what besides the request decides the pixels' last bits: versions, processor."""
         return environment(self._dtype)
 
-    def _starts(self, loaded: Loaded, request: RenderRequest, start: Start) -> list[Start]:
+    def _starts(
+        self,
+        loaded: Loaded,
+        request: RenderRequest,
+        start: Start,
+        cancelled: Callable[[], bool],
+    ) -> list[Start]:
         """Return what each picture starts from: what was given, else a sketch of the words."""
-        from imagegen.prompt_embedding import embedding
-        from imagegen.sketch import has_sketcher, load_sketcher
+        from imagegen.sketch import load_sketcher
         from imagegen.sketched import sketched
 
         is_sketched = (
@@ -169,13 +178,28 @@ class Renderer:
             and holds_drawings(loaded, request)
             and not request.tile  # a sketch has edges that do not meet
             and int(request.steps * request.strength) >= 1
-            and has_sketcher(self._weights)
+            and self._has_sketcher()
         )
         if not is_sketched:
             return [start] * len(request.seeds)
         if self._sketcher is None:
             self._sketcher = load_sketcher(self._weights)
-        return sketched(request, self._sketcher, embedding(loaded.pipe))
+        return sketched(request, self._sketcher, cancelled)
+
+    def _has_sketcher(self) -> bool:
+        """Whether words can be sketched; that they cannot is said once."""
+        from imagegen.sketch import has_sketcher
+
+        is_there = has_sketcher(self._weights)
+        if not is_there and not self._misses_sketcher:
+            logger.warning(
+                "no sketch.json in %s: words alone are drawn from noise, where all motifs become "
+                "irregular cells; put sketch.json and sketch.safetensors there, or %s",
+                self._weights,
+                REINSTALL,
+            )
+        self._misses_sketcher = not is_there
+        return is_there
 
     def _load(self, request: RenderRequest, adapters: tuple[Adapter, ...]) -> Loaded:
         """Return the request's model with its adapters; the one in memory, if it is that."""

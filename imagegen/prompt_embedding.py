@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from imagegen.families import Family
 from imagegen.prompt_weights import WeightedText, read_weights, without_weights
@@ -24,7 +20,7 @@ from imagegen.prompt_window import T5_WINDOW, TOKENIZERS, Tokenizer, chunk_spans
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PromptInput", "embedding", "prompt_input"]
+__all__ = ["PromptInput", "prompt_input"]
 
 logger = logging.getLogger(__name__)
 
@@ -163,26 +159,3 @@ def _token_weights(tokenizer: Any, chunk: _Chunk) -> Tensor:
         for word, (start, _) in zip(encoding.word_ids(), encoding["offset_mapping"], strict=True)
     ]
     return torch.tensor(weights)[None, :, None]
-
-
-def embedding(pipe: Any) -> Callable[[Sequence[str]], NDArray[Any]]:
-    """Return the embedded model's own text encoder as what turns texts into unit vectors.
-
-    It is all-MiniLM-L6-v2, whose sentence vector is the mean of its tokens' states.
-    """
-    import torch
-
-    @torch.inference_mode()
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        rows = []
-        for i in range(0, len(texts), 64):
-            tokens = pipe.tokenizer(
-                list(texts[i : i + 64]), padding=True, truncation=True, return_tensors="pt"
-            ).to(pipe.text_encoder.device)
-            states = pipe.text_encoder(tokens.input_ids, tokens.attention_mask)[0].float()
-            mask = tokens.attention_mask[..., None]
-            means = (states * mask).sum(1) / mask.sum(1)
-            rows.append(torch.nn.functional.normalize(means).cpu().numpy())
-        return np.concatenate(rows)
-
-    return embed

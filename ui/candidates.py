@@ -12,7 +12,6 @@ from orbweave.files import write_text
 from orbweave.records import RenderRequest
 
 if TYPE_CHECKING:
-    from agents.embedding import Embed
     from imagegen.classifier import Classifier
     from imagegen.follow import Asked, Follow
 
@@ -22,7 +21,7 @@ CANDIDATES = "candidates.json"
 """File beside the pictures with the judgement of each, the best first."""
 
 
-def asked_of(path: Path, prompt: str | None, embed: Embed) -> Asked:
+def asked_of(path: Path, prompt: str | None) -> Asked:
     """Return what a picture should show: by the words given, else by its own record.
 
     Raises:
@@ -32,20 +31,20 @@ def asked_of(path: Path, prompt: str | None, embed: Embed) -> Asked:
     from imagegen.png import read_request
 
     if prompt is not None:
-        return asked_by_prompt(prompt, embed)
+        return asked_by_prompt(prompt)
     try:
-        return asked_of_request(read_request(path), embed)
+        return asked_of_request(read_request(path))
     except UsageError as err:
         raise UsageError(f"{err}; say what it should show by --prompt") from err
 
 
-def asked_of_request(request: RenderRequest, embed: Embed) -> Asked:
+def asked_of_request(request: RenderRequest) -> Asked:
     """Return what a request asks for: by its structure, or by its words if it has none."""
     from imagegen.follow import asked_by_prompt, asked_by_structure
 
     if request.structure is not None:
         return asked_by_structure(request.structure, (request.width, request.height))
-    return asked_by_prompt(request.prompt, embed)
+    return asked_by_prompt(request.prompt)
 
 
 def judge_candidates(

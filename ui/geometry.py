@@ -37,7 +37,7 @@ class DrawnGeometry:
 
         with self.timed():
             directed = wanted.direction_deg is not None
-            return nearest_families(self._read(words), self.chooser.embed, directed=directed)
+            return nearest_families(self._read(words), directed=directed)
 
     def look(self, family: str) -> str:
         """Return what one sees of a family, in plain words."""

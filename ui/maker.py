@@ -17,7 +17,6 @@ from pathlib import Path
 from threading import Condition, Lock
 from typing import Any
 
-from agents.embedding import Embed
 from agents.events import Event
 from agents.generation import Engine
 from agents.roles import Team, load_team
@@ -39,9 +38,8 @@ class Maker:
     May be called from several threads.
     """
 
-    def __init__(self, shop: Workshop, embed: Embed) -> None:
+    def __init__(self, shop: Workshop) -> None:
         self._shop = shop
-        self._embed = embed
         self._studio = Studio(shop.renderer)
         self._engines: dict[str, Engine] = {}
         self._knowledge: Any = None
@@ -111,7 +109,7 @@ class Maker:
             r.model, r.strength, r.scheduler, r.steps, r.guidance, (r.width, r.height),
             r.adapters, r.control, r.control_scale, r.tile,
         )  # fmt: skip
-        chooser = chooser_for(row.structure, self._embed)
+        chooser = chooser_for(row.structure)
         return Order(row.brief, row.rounds, row.images, settings, row.model, chooser)
 
     def _lent(self, team: Team) -> Workshop:

@@ -314,7 +314,7 @@ def _run(cells: dict[str, str]) -> dict[str, Any]:
         team, contents["team"] = str(file), sha256_file(file)
     if structure not in {"auto", "none"}:
         file = Path(structure).expanduser().absolute()
-        _cell("structure", lambda: chooser_for(str(file), _refuse))
+        _cell("structure", lambda: chooser_for(str(file)))
         structure, contents["structure"] = str(file), sha256_file(file)
     if "model" in cells:
         _cell("model", lambda: ModelRef.parse(cells["model"]))
@@ -332,10 +332,6 @@ def _run(cells: dict[str, str]) -> dict[str, Any]:
 class _Counts(Record):
     images: Annotated[int, Field(ge=1, le=64)] = IMAGES
     rounds: Annotated[int, Field(ge=1, le=10)] = 1
-
-
-def _refuse(texts: Sequence[str], /) -> Any:
-    raise AssertionError("a structure is read here, not chosen")
 
 
 def _folder(row: BatchRow, contents: Mapping[str, str]) -> str:

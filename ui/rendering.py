@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from agents.embedding import Embed
 from orbweave.errors import UsageError, shown
 from orbweave.records import Picture, RenderRequest, Structure
 
@@ -121,16 +120,13 @@ class RenderSettings:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The chooser that goes by the words: motifs they name, else those most like them."""
-
-    embed: Embed
-    """Texts to unit vectors."""
+    """The chooser that goes by the words: motifs they name or mean."""
 
     def __call__(self, prompt: str, seed: int, first: str | None = None) -> Structure:
         """Return the structure for a prompt; `first` is the family of its first motif."""
         from imagegen.choose import choose_structure
 
-        return choose_structure(prompt, seed, self.embed, first)
+        return choose_structure(prompt, seed, first)
 
 
 def consecutive(seed: int, n: int) -> tuple[int, ...]:
@@ -162,12 +158,11 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return width, int(match[2] or width)
 
 
-def chooser_for(source: str, embed: Embed) -> Chooser:
+def chooser_for(source: str) -> Chooser:
     """Return how geometry is chosen: `auto` by the prompt, `none`, or always a file's.
 
     Args:
         source: `auto`, `none` or the path of a JSON or YAML file with a `Structure`.
-        embed: Texts to unit vectors; only `auto` asks it.
 
     Raises:
         UsageError: a file that is missing, too long, or holds no structure.
@@ -175,7 +170,7 @@ def chooser_for(source: str, embed: Embed) -> Chooser:
     if source == "none":
         return lambda prompt, seed: None
     if source == "auto":
-        return Nearest(embed)
+        return Nearest()
     structure = _read_structure(Path(source))
     return lambda prompt, seed: structure
 
@@ -224,11 +219,14 @@ def _read_structure(path: Path) -> Structure:
     from pydantic import ValidationError
 
     from imagegen.fields import in_words
+    from imagegen.precheck import check_structure
 
     try:
-        if path.stat().st_size > MAX_STRUCTURE_BYTES:
+        with path.open("rb") as file:  # a pipe or device has no length to ask for
+            content = file.read(MAX_STRUCTURE_BYTES + 1)
+        if len(content) > MAX_STRUCTURE_BYTES:
             raise UsageError(f"wanted a structure file, got {path} of more than 100 kB")
-        text = path.read_text(encoding="utf-8")
+        text = content.decode()
     except (OSError, UnicodeDecodeError, ValueError) as err:
         reason = getattr(err, "strerror", None) or "not a text file"
         raise UsageError(
@@ -236,10 +234,12 @@ def _read_structure(path: Path) -> Structure:
         ) from err
     try:
         value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        return Structure.model_validate(value)
-    except (json.JSONDecodeError, yaml.YAMLError) as err:
-        raise UsageError(f"wanted JSON or YAML in {path}, got {shown(err)}") from err
+        structure = Structure.model_validate(value)
     except ValidationError as err:
         first = err.errors()[0]
         where = in_words(first["loc"]) or "the whole"
         raise UsageError(f"wanted a structure in {path}, at {where}: {first['msg']}") from err
+    except (ValueError, yaml.YAMLError, RecursionError) as err:
+        raise UsageError(f"wanted JSON or YAML in {path}, got {shown(err)}") from err
+    check_structure(structure)
+    return structure

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agents.embedding import Embed
 from agents.events import Event, TurnEnded
 from agents.generation import Reply
 from orbweave.errors import Cancelled
@@ -59,8 +58,6 @@ class Designer:
 
     shop: Workshop
     shelf: Shelf
-    embed: Embed
-    """Texts to unit vectors, for the choice of geometry."""
     out: Path
     """Folder for designs and pictures."""
     pictures: Pictures = field(default_factory=Pictures)
@@ -89,7 +86,7 @@ class Designer:
         team = self.shelf.team(form.model)
         concept = clean_concept(form.concept)
         brief = Brief(concept=concept, seed=(form.seed or 0) % 2**32)
-        choose = chooser_for("auto", self.embed)
+        choose = chooser_for("auto")
         order = Order(brief, form.rounds, form.images, RenderSettings(), None, choose)
         self.out.mkdir(parents=True, exist_ok=True)
         target = self._target(concept, brief.seed)
@@ -143,7 +140,7 @@ class Designer:
         settings = RenderSettings(self.shelf.image_model(form.model), size_px=form.size_px)
         seeds = consecutive(form.seed, form.n)
         settings.request(words, form.negative_prompt, None, seeds)  # before the long part
-        choose = chooser_for(form.structure, self.embed)
+        choose = chooser_for(form.structure)
         self.out.mkdir(parents=True, exist_ok=True)
         target = self._target(words, form.seed)
         renderer = _OneAtATime(self.shop.renderer, self._drawing)

@@ -1,37 +1,17 @@
-"""Structure seeds chosen from words, with the real sentence model."""
+"""Structure seeds chosen from words, with the shipped reader."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import pytest
 
-from agents.embedding import MiniLM
 from imagegen.captions import LIGHT_PHRASES
-from imagegen.choose import Embed, choose_structure, dressed, nearest_families
+from imagegen.choose import choose_structure, dressed, nearest_families
 from imagegen.meeting import APART
 from imagegen.motifs import FAMILIES
-
-
-def remembering(embed: Embed) -> Embed:
-    """The same vectors, each text embedded once for the whole file."""
-    known: dict[str, np.ndarray] = {}
-
-    def look_up(texts: Sequence[str]) -> np.ndarray:
-        new = [t for t in dict.fromkeys(texts) if t not in known]
-        if new:
-            known.update(zip(new, embed(new), strict=True))
-        return np.stack([known[t] for t in texts])
-
-    return look_up
-
-
-EMBED = remembering(MiniLM())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_name_and_plain_description_finds_its_family(family: str) -> None:
     words = [*FAMILIES[family].names, *FAMILIES[family].plain]
-    found = [choose_structure(w, 0, EMBED).motifs[0].family for w in words]
+    found = [choose_structure(w, 0).motifs[0].family for w in words]
     assert found.count(family) >= len(words) - 1, dict(zip(words, found, strict=True))
 
 
@@ -45,7 +25,7 @@ def test_every_name_and_plain_description_finds_its_family(family: str) -> None:
     ],
 )
 def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -> None:
-    assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} >= families
+    assert {m.family for m in choose_structure(prompt, 0).motifs} >= families
 
 
 @pytest.mark.parametrize(
@@ -61,7 +41,7 @@ def test_motifs_a_prompt_names_are_all_chosen(prompt: str, families: set[str]) -
     ],
 )
 def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
-    assert {choose_structure(prompt, seed, EMBED).combine for seed in range(3)} <= meetings
+    assert {choose_structure(prompt, seed).combine for seed in range(3)} <= meetings
 
 
 @pytest.mark.parametrize(
@@ -76,7 +56,7 @@ def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
     ],
 )
 def test_what_describes_the_first_motif_is_no_second_one(prompt: str) -> None:
-    assert len(choose_structure(prompt, 0, EMBED).motifs) == 1
+    assert len(choose_structure(prompt, 0).motifs) == 1
 
 
 @pytest.mark.parametrize(
@@ -90,7 +70,7 @@ def test_what_describes_the_first_motif_is_no_second_one(prompt: str) -> None:
     ],
 )  # fmt: skip
 def test_two_motifs_are_read_whether_named_or_described(prompt: str, families: set[str]) -> None:
-    assert {m.family for m in choose_structure(prompt, 0, EMBED).motifs} == families
+    assert {m.family for m in choose_structure(prompt, 0).motifs} == families
 
 
 @pytest.mark.parametrize(
@@ -101,28 +81,26 @@ def test_two_motifs_are_read_whether_named_or_described(prompt: str, families: s
         ("Rope hung in waves, cords abreast with a dark band across them at every step",
          "collagen_fibrils"),
         ("Threads run out from one hub and a fine spiral rides over them", "orb_web"),
-        ("Straight lines strung anyhow between the corners, a net nobody tied", "cobweb"),
+        ("Taut lines strung anyhow between the corners, crossings as they come", "cobweb"),
         ("Chair back: struts meet, part again and leave round gaps, spongy throughout",
          "trabecular_foam"),
     ],
 )  # fmt: skip
 def test_a_motif_is_read_from_all_the_clauses_that_tell_of_it(prompt: str, family: str) -> None:
-    assert [m.family for m in choose_structure(prompt, 0, EMBED).motifs] == [family]
+    assert [m.family for m in choose_structure(prompt, 0).motifs] == [family]
 
 
 def test_what_shall_not_be_there_gives_no_colour() -> None:
-    assert choose_structure("leaf veins on black, no gold, white", 0, EMBED).look == (
-        "white on black"
-    )
+    assert choose_structure("leaf veins on black, no gold, white", 0).look == ("white on black")
 
 
 def test_a_longer_name_hides_the_shorter_one_within_it() -> None:
-    structure = choose_structure("green parallel leaf veins", 0, EMBED)
+    structure = choose_structure("green parallel leaf veins", 0)
     assert [m.family for m in structure.motifs] == ["parallel_veins"]
 
 
 def test_a_colour_alone_adds_no_motif() -> None:
-    structure = choose_structure("graded wood cells in amber", 0, EMBED)
+    structure = choose_structure("graded wood cells in amber", 0)
     assert [m.family for m in structure.motifs] == ["wood_cells"]
 
 
@@ -142,7 +120,7 @@ def test_a_colour_alone_adds_no_motif() -> None:
 def test_each_of_two_motifs_has_its_place_and_its_colour(
     prompt: str, families: list[str], look: str
 ) -> None:
-    structure = choose_structure(prompt, 0, EMBED)
+    structure = choose_structure(prompt, 0)
     assert [m.family for m in structure.motifs] == families
     assert structure.look == look
     assert dressed(structure, prompt) == structure
@@ -162,7 +140,7 @@ def test_each_of_two_motifs_has_its_place_and_its_colour(
     ],
 )
 def test_colours_in_the_words_become_the_look(prompt: str, look: str) -> None:
-    assert choose_structure(prompt, 0, EMBED).look == look
+    assert choose_structure(prompt, 0).look == look
 
 
 @pytest.mark.parametrize(
@@ -170,8 +148,8 @@ def test_colours_in_the_words_become_the_look(prompt: str, look: str) -> None:
     [(light, phrase) for light in LIGHT_PHRASES for phrase in LIGHT_PHRASES[light]],
 )
 def test_every_phrase_of_the_captions_sets_its_light_and_nothing_else(light, phrase) -> None:
-    plain = choose_structure("golden orb web on navy", 0, EMBED)
-    lit = choose_structure(f"golden orb web on navy, {phrase}", 0, EMBED)
+    plain = choose_structure("golden orb web on navy", 0)
+    lit = choose_structure(f"golden orb web on navy, {phrase}", 0)
     assert (lit.light, lit.look) == (light, "golden on navy")
     assert [m.family for m in lit.motifs] == [m.family for m in plain.motifs]
 
@@ -193,19 +171,19 @@ def test_every_phrase_of_the_captions_sets_its_light_and_nothing_else(light, phr
     ],
 )
 def test_words_set_the_light_and_else_it_is_soft(prompt: str, light: str) -> None:
-    assert choose_structure(prompt, 0, EMBED).light == light
+    assert choose_structure(prompt, 0).light == light
 
 
 def test_words_for_light_are_not_taken_for_the_pattern_or_the_ground() -> None:
-    even = choose_structure("golden honeycomb against the light, soft even light", 0, EMBED)
-    plain = choose_structure("golden honeycomb", 0, EMBED)
+    even = choose_structure("golden honeycomb against the light, soft even light", 0)
+    plain = choose_structure("golden honeycomb", 0)
     assert even.look == plain.look
     assert even.motifs[0].irregularity >= 0.2
 
 
 def test_words_for_size_and_direction_set_the_numbers() -> None:
-    fine = choose_structure("fine thin vertical silk fibre bundle", 0, EMBED).motifs[0]
-    coarse = choose_structure("coarse thick silk fibre bundle at 30 degrees", 0, EMBED).motifs[0]
+    fine = choose_structure("fine thin vertical silk fibre bundle", 0).motifs[0]
+    coarse = choose_structure("coarse thick silk fibre bundle at 30 degrees", 0).motifs[0]
     assert fine.spacing < coarse.spacing
     assert fine.thickness < coarse.thickness
     assert (fine.direction_deg, coarse.direction_deg) == (90.0, 30.0)
@@ -213,37 +191,37 @@ def test_words_for_size_and_direction_set_the_numbers() -> None:
 
 @pytest.mark.parametrize("prompt", ["😀", "قفص", "a cat on a sofa", "...", "x" * 2000])
 def test_any_text_gives_some_structure_and_the_same_one_twice(prompt: str) -> None:
-    assert choose_structure(prompt, 3, EMBED) == choose_structure(prompt, 3, EMBED)
+    assert choose_structure(prompt, 3) == choose_structure(prompt, 3)
 
 
 def test_a_named_motif_leaves_nothing_to_choose() -> None:
-    assert list(nearest_families("a golden orb web on black", EMBED)) == ["orb_web"]
+    assert list(nearest_families("a golden orb web on black")) == ["orb_web"]
 
 
 def test_words_that_name_no_motif_leave_a_few_near_ones_to_choose() -> None:
-    near = nearest_families("struts and rods of a spongy solid with open gaps", EMBED)
+    near = nearest_families("struts and rods of a spongy solid with open gaps")
     assert 2 <= len(near) <= 4
     assert near.items() <= {name: f.plain[0] for name, f in FAMILIES.items()}.items()
-    nearest = choose_structure("struts and rods of a spongy solid with open gaps", 0, EMBED)
+    nearest = choose_structure("struts and rods of a spongy solid with open gaps", 0)
     assert next(iter(near)) == nearest.motifs[0].family
 
 
 def test_where_a_direction_is_wanted_only_motifs_that_show_one_are_near() -> None:
-    near = nearest_families("struts and rods with open gaps", EMBED, directed=True)
+    near = nearest_families("struts and rods with open gaps", directed=True)
     assert near
     assert all(FAMILIES[name].directed for name in near)
 
 
 def test_a_family_that_was_chosen_comes_first_and_takes_the_place_of_the_nearest() -> None:
     prompt = "struts and rods of a spongy solid with open gaps"
-    chosen = choose_structure(prompt, 0, EMBED, "gyroid")
+    chosen = choose_structure(prompt, 0, "gyroid")
     assert chosen.motifs[0].family == "gyroid"
-    nearest = choose_structure(prompt, 0, EMBED).motifs[0].family
+    nearest = choose_structure(prompt, 0).motifs[0].family
     assert nearest not in {motif.family for motif in chosen.motifs[1:]} - {"gyroid"}
 
 
 def test_other_words_change_colours_and_light_and_nothing_else() -> None:
-    structure = choose_structure("golden orb web on black", 0, EMBED)
+    structure = choose_structure("golden orb web on black", 0)
     other = dressed(structure, "a silver orb web on navy, lit from behind")
     assert (other.look, other.light) == ("silver on navy", "backlit")
     assert other.motifs == structure.motifs

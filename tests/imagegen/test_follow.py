@@ -71,15 +71,15 @@ def test_the_explanation_says_what_was_asked_and_what_stands_there_instead() -> 
 
 
 def test_words_ask_for_the_motifs_they_name_and_only_for_colours_they_name() -> None:
-    asked = asked_by_prompt("a silver orb web beside a honeycomb on navy", EMBED)
+    asked = asked_by_prompt("a silver orb web beside a honeycomb on navy")
     assert set(asked.families) == {"orb_web", "honeycomb"}
     assert (asked.materials, asked.ground) == (("silver",), "navy")
     assert asked.targets == Targets()
-    bare = asked_by_prompt("an orb web", EMBED)
+    bare = asked_by_prompt("an orb web")
     assert (bare.families, bare.materials, bare.ground) == (("orb_web",), (), None)
-    half = asked_by_prompt("a red honeycomb", EMBED)
+    half = asked_by_prompt("a red honeycomb")
     assert (half.materials, half.ground) == (("red",), None)
-    two = asked_by_prompt("a golden spider web over green leaf veins on black", EMBED)
+    two = asked_by_prompt("a golden spider web over green leaf veins on black")
     assert set(two.materials) == {"golden", "green"}
 
 

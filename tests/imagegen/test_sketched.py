@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.embedding import MiniLM
 from imagegen.motifs import FAMILIES
 from imagegen.pipeline import Renderer
 from imagegen.png import read_note
-from imagegen.prompt_embedding import embedding
-from imagegen.sketch import SketchConfig, build_network, save_sketcher
+from imagegen.sketch import STEPS, SketchConfig, build_network, save_sketcher
 from imagegen.start import read_picture
+from orbweave.errors import Cancelled
 from orbweave.records import Motif, Picture, RenderRequest, Structure
 
 pytestmark = pytest.mark.slow
@@ -88,9 +88,33 @@ def test_a_model_without_the_network_draws_from_text_alone(
     assert geometries(made) == ["text alone"]
 
 
-def test_words_are_read_by_the_models_own_encoder_as_by_the_teams(renderer: Renderer) -> None:
-    texts = ["an orb web", "two hundred words " * 30, ""]
-    renderer._load(request(), ())
-    ours = embedding(renderer._loaded.pipe)(texts)  # type: ignore[union-attr]
-    assert ours.shape == (3, 384)
-    assert np.allclose((ours * MiniLM()(texts)).sum(1), 1, atol=0.02)
+def test_a_model_without_the_network_says_so_once(
+    tiny_weights: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    renderer = Renderer(weights=tiny_weights, cache=cache)
+    for changes in ({"structure": STRUCTURE}, {"control_scale": 0.0}, {"tile": True}, {"steps": 1}):
+        renderer.render(request(**changes), tmp_path, force=True)  # type: ignore[arg-type]
+    assert "sketch" not in caplog.text
+    for _ in range(2):
+        renderer.render(request(), tmp_path, force=True)
+    said = [record.getMessage() for record in caplog.records if "sketch" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"no sketch.json in {tiny_weights}: words alone are drawn from noise")
+    assert "put sketch.json and sketch.safetensors there, or install Orbweave again" in said[0]
+
+
+@pytest.mark.parametrize("asks", [2, STEPS, STEPS + 5])
+def test_cancelling_stops_within_a_step_of_the_first_or_second_sketch(
+    renderer: Renderer, tmp_path: Path, asks: int
+) -> None:
+    asked, denoised = itertools.count(1), []
+    with pytest.raises(Cancelled, match="no picture was kept"):
+        renderer.render(
+            request(seeds=(7, 8)),
+            tmp_path / "out",
+            on_step=lambda i, _: denoised.append(i),
+            cancelled=lambda: next(asked) >= asks,
+        )
+    assert next(asked) == asks + 1 and denoised == [] and not (tmp_path / "out").exists()
+    # And the renderer is as good as new.
+    assert renderer.render(request(), tmp_path / "next")

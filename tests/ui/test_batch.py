@@ -15,7 +15,7 @@ import pytest
 
 from agents.conversation import Conversation
 from agents.events import TurnStarted
-from agents.fake import FakeEngine, hashed_words
+from agents.fake import FakeEngine
 from agents.roles import load_team
 from imagegen.measure import measure
 from orbweave.errors import EngineError, OutputError
@@ -83,7 +83,7 @@ def shop(renderer, opened) -> Workshop:
 
 @pytest.fixture
 def maker(shop) -> Maker:
-    return Maker(shop, hashed_words)
+    return Maker(shop)
 
 
 def _rows(*concepts: str, **options: list[str]) -> list[BatchRow]:
@@ -214,7 +214,7 @@ def test_a_full_disk_ends_the_run_and_fails_no_row(tmp_path, jobs, maker, shop, 
     rows = _rows("silk", "leaf")
     batch = plan_batch(jobs, tmp_path / "b", rows, {})
     with pytest.raises(OutputError, match="No space left"):
-        work_on(jobs, batch, Maker(replace(shop, renderer=Full()), hashed_words))
+        work_on(jobs, batch, Maker(replace(shop, renderer=Full())))
     assert jobs.tally(batch) == {"queued": 2}
     assert work_on(jobs, batch, maker) == {"done": 2}
 
@@ -287,7 +287,7 @@ def test_two_workers_share_a_batch_and_never_a_row(tmp_path, jobs, shop, rendere
     tallies = []
 
     def work():
-        tallies.append(work_on(open_jobs(), batch, Maker(shop, hashed_words)))
+        tallies.append(work_on(open_jobs(), batch, Maker(shop)))
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from agents.conversation import Conversation
-from agents.fake import FakeEngine, hashed_words
+from agents.fake import FakeEngine
 from agents.roles import load_team
 from imagegen.measure import measure
 from orbweave.errors import Cancelled, EngineError, OutputError
@@ -110,7 +110,7 @@ def shop(drawing, opened, talking) -> Workshop:
 
 @pytest.fixture
 def maker(shop) -> Maker:
-    return Maker(shop, hashed_words)
+    return Maker(shop)
 
 
 def _rows(*concepts: str, **options: list[str]) -> list[BatchRow]:
@@ -139,7 +139,7 @@ def test_rows_made_together_are_those_made_alone(tmp_path, jobs, shop):
     for at_once in (1, 5):
         out = tmp_path / f"at-once-{at_once}"
         batch = plan_batch(jobs, out, rows, {})
-        maker = Maker(shop, hashed_words)
+        maker = Maker(shop)
         assert work_on(jobs, batch, maker, at_once=at_once) == {"done": 12}
         said.append(_said(out))
     assert said[0] == said[1]
@@ -191,7 +191,7 @@ def test_a_full_disk_puts_all_rows_at_hand_back(tmp_path, jobs, shop, maker):
     rows = _rows("silk", "leaf", "bone", "horn")
     batch = plan_batch(jobs, tmp_path / "b", rows, {})
     with pytest.raises(OutputError, match="No space left"):
-        work_on(jobs, batch, Maker(replace(shop, renderer=Full()), hashed_words), at_once=3)
+        work_on(jobs, batch, Maker(replace(shop, renderer=Full())), at_once=3)
     assert jobs.tally(batch) == {"queued": 4}
     assert list((tmp_path / "b" / "designs").iterdir()) == []
     assert work_on(jobs, batch, maker, at_once=3) == {"done": 4}
@@ -210,7 +210,7 @@ def test_ctrl_c_stops_the_rows_at_hand_and_leaves_nothing_half_made(tmp_path, jo
 
     rows = _rows("silk", "leaf", "bone")
     batch = plan_batch(jobs, tmp_path / "b", rows, {})
-    stuck = Maker(replace(shop, converse=forever), hashed_words)
+    stuck = Maker(replace(shop, converse=forever))
     with pytest.raises(KeyboardInterrupt):
         work_on(jobs, batch, stuck, at_once=2, on_progress=interrupt)
     assert jobs.tally(batch) == {"queued": 3}

@@ -81,7 +81,7 @@ def open_maker():
         return Conversation((), (), (prompt,), pictures, measurements, (critique,), "done")
 
     shop = Workshop(converse, FakeEngine, lambda: None, load_team(), Noise(), measure)
-    return Maker(shop, hashed_words)
+    return Maker(shop)
 
 
 def kill():

@@ -5,7 +5,6 @@ import threading
 
 import pytest
 
-from agents.fake import hashed_words
 from orbweave.errors import UsageError
 from orbweave.records import RenderRequest
 from ui.rendering import RenderSettings, chooser_for, in_thread, parse_size
@@ -70,7 +69,7 @@ def test_no_steps_and_weights_out_of_range_are_told():
 def test_a_structure_file_is_used_for_every_prompt(tmp_path, name):
     path = tmp_path / name
     path.write_text(STRUCTURE if name == "s.yaml" else '{"motifs": [{"family": "orb_web"}]}')
-    structure = chooser_for(str(path), hashed_words)("any prompt", 3)
+    structure = chooser_for(str(path))("any prompt", 3)
     assert structure is not None
     assert structure.motifs[0].family == "orb_web"
 
@@ -84,17 +83,26 @@ def test_a_structure_file_is_used_for_every_prompt(tmp_path, name):
         (b"\xff\xfe\x00", "not a text file"),
         (b"a: " + b"x" * 100_001, "more than 100 kB"),
         (b"!!python/object/apply:os.system [ls]", "wanted JSON or YAML"),
+        (b"[" * 20_000, "wanted JSON or YAML"),
+        (b"look: 2026-13-45", "wanted JSON or YAML"),
+        (b"motifs: [{family: nope}]", "wanted a family of motifs, got 'nope'; the names are "),
+        (b"motifs: [{family: orb_web}]\nlook: mud", "wanted a look .*, got 'mud'; materials: "),
     ],
 )
 def test_a_bad_structure_file_is_told(tmp_path, content, message):
     (tmp_path / "s.yaml").write_bytes(content)
     with pytest.raises(UsageError, match=message):
-        chooser_for(str(tmp_path / "s.yaml"), hashed_words)
+        chooser_for(str(tmp_path / "s.yaml"))
+
+
+def test_a_structure_file_without_end_is_not_read_to_its_end():
+    with pytest.raises(UsageError, match="/dev/zero of more than 100 kB"):
+        chooser_for("/dev/zero")
 
 
 def test_a_missing_structure_file_is_told():
     with pytest.raises(UsageError, match="auto, none or a readable file"):
-        chooser_for("nowhere.yaml", hashed_words)
+        chooser_for("nowhere.yaml")
 
 
 async def test_a_cancelled_thread_is_told_and_waited_for():
@@ -123,7 +131,7 @@ async def test_an_error_in_the_thread_arrives_here():
 
 
 def test_auto_takes_the_motif_the_prompt_names_and_none_takes_none():
-    structure = chooser_for("auto", hashed_words)("a golden orb web on black", 3)
+    structure = chooser_for("auto")("a golden orb web on black", 3)
     assert structure is not None
     assert structure.motifs[0].family == "orb_web"
-    assert chooser_for("none", hashed_words)("a golden orb web on black", 3) is None
+    assert chooser_for("none")("a golden orb web on black", 3) is None

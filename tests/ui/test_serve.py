@@ -26,7 +26,7 @@ from openai import OpenAI
 from agents.conversation import Conversation
 from agents.endpoint import EndpointEngine
 from agents.events import TurnEnded
-from agents.fake import FakeEngine, hashed_words
+from agents.fake import FakeEngine
 from agents.generation import Generation, Message
 from agents.roles import load_team
 from imagegen.measure import measure
@@ -49,7 +49,7 @@ class Server:
         self.engine = FakeEngine(self.reply, model="fake")
         self.text = "A thread of protein."
         self.shelf = Shelf(self.open, **shelf)
-        self.designer = Designer(shop, self.shelf, hashed_words, out)
+        self.designer = Designer(shop, self.shelf, out)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
         app = application(self.shelf, self.designer, Guard("127.0.0.1", token))

@@ -309,8 +309,7 @@ def maker() -> MakeRow:
     from ui import design
     from ui.maker import Maker
 
-    embed = MiniLM()
-    return Maker(design.workshop(lambda text: None, embed), embed)
+    return Maker(design.workshop(lambda text: None, MiniLM()))
 
 
 def _told(tally: Mapping[State, int]) -> str:

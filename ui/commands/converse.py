@@ -97,7 +97,6 @@ def converse(
     Exits with 1 if an interview is not complete.
     Example: orbweave converse collagen-leaf -m base -m generalist --seed 0 --seed 1
     """
-    from agents.embedding import MiniLM
     from orbweave.errors import UsageError
     from orbweave.logbook import logged
     from ui.answer import Answer
@@ -114,7 +113,7 @@ def converse(
             image_model, strength, scheduler, steps, guidance, parse_size(size)
         )
         settings.request("checked before the long part", "", None, (0,))
-        chooser_for(structure, MiniLM())
+        chooser_for(structure)
     except UsageError as err:
         faults.append(str(err))
     if plan is None or faults:
@@ -226,12 +225,11 @@ def engine_opener(note: Callable[[str], None]) -> Callable[[str], Engine]:
 
 
 def _drawing(settings: RenderSettings, structure: str) -> Drawing:
-    from agents.embedding import MiniLM
     from imagegen.pipeline import Renderer
     from ui.converse import Drawing
     from ui.rendering import chooser_for
 
-    return Drawing(Renderer(), settings, chooser_for(structure, MiniLM()))
+    return Drawing(Renderer(), settings, chooser_for(structure))
 
 
 def _tell_plan(plan: Plan, target: Path, answer: Answer) -> None:

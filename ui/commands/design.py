@@ -133,7 +133,7 @@ def design(
     corpora = [path.absolute() for path in facts or ()]
     read_corpora(corpora)  # checked before the long part
     embed = MiniLM()
-    order = Order(brief, rounds, images, settings, model, chooser_for(structure, embed))
+    order = Order(brief, rounds, images, settings, model, chooser_for(structure))
     target = out or default_folder(PARENT, brief.concept, seed)
     if dry_run:
         _plan(order, target, structure, corpora, answer)
@@ -236,7 +236,7 @@ def _order(work: Unfinished, embed: Embed) -> Order:
         settings = RenderSettings(
             **asked["settings"] | {"size_px": None if size is None else (size[0], size[1])}
         )
-        chooser = chooser_for(asked["structure"], embed)
+        chooser = chooser_for(asked["structure"])
         return Order(state.brief, state.rounds, asked["images"], settings, asked["model"], chooser)
     except (KeyError, TypeError) as err:
         raise _broken_order(work, err) from err

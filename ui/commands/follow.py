@@ -33,7 +33,6 @@ def follow(
 
     Example: orbweave follow renders/*/*.png --prompt "golden orb web on black"
     """
-    from agents.embedding import MiniLM
     from imagegen.classifier import load_classifier
     from imagegen.follow import follow as judge
     from imagegen.follow import ranked
@@ -41,9 +40,9 @@ def follow(
     from ui.candidates import asked_of
 
     words = None if prompt is None else clean_concept(prompt)
-    classifier, embed = load_classifier(), MiniLM()
+    classifier = load_classifier()
     answer = Answer(as_json=as_json, quiet=quiet)
-    follows = ranked(judge(path, asked_of(path, words, embed), classifier) for path in images)
+    follows = ranked(judge(path, asked_of(path, words), classifier) for path in images)
     for each in follows:
         answer.line(f"{each.score:.2f}  {each.picture}  {each.explanation}")
     noun = "picture" if len(follows) == 1 else "pictures"

@@ -14,7 +14,6 @@ from ui.commands import options
 from ui.commands.choice import one_of
 
 if TYPE_CHECKING:
-    from agents.embedding import Embed
     from imagegen.device import Dtype
     from imagegen.follow import Follow
 
@@ -102,7 +101,7 @@ def render(
 
     Example: orbweave render "golden orb web on black" --images 4 --seed 7
     """
-    from agents.embedding import MiniLM
+    from imagegen.precheck import check_request
     from ui.answer import Answer
     from ui.rendering import RenderSettings, chooser_for, consecutive, parse_size
     from ui.target import check_target, default_folder
@@ -119,22 +118,20 @@ def render(
     # A picture to start from takes the place of a structure that was not asked for by file; and
     # a drawing has edges that do not meet.
     source = "none" if (image is not None or tile) and structure == "auto" else structure
-    choose = chooser_for(source, embed := MiniLM())
+    choose = chooser_for(source)
     target = out or default_folder(PARENT, words, seed)
     check_target(target, force=force, is_ours=_is_render)
     answer = Answer(as_json=as_json, quiet=quiet)
+    if source not in {"auto", "none"}:
+        planned = planned.model_copy(update={"structure": choose(words, seed)})
+    check_request(planned, image, mask, is_seeded=source != "none")
     if dry_run:
-        from imagegen.precheck import check_request
-
-        if source not in {"auto", "none"}:
-            planned = planned.model_copy(update={"structure": choose(words, seed)})
-        check_request(planned, image, mask, is_seeded=source != "none")
         answer.end(
             {"prompt": words, "seeds": seeds, "out": str(target)}, f"dry run: would write {target}"
         )
         return
     request = settings.request(words, negative, choose(words, seed), seeds)
-    judge = None if candidates is None else _judge_for(request, embed)
+    judge = None if candidates is None else _judge_for(request)
     order = _Order(request, number_type, image, mask, sidecar, judge)
     pictures, measurements, follows = _draw(order, target, answer.note, force=force)
     for picture, measurement in zip(pictures, measurements, strict=True):
@@ -202,12 +199,12 @@ def _draw(
     return pictures, measurements, follows
 
 
-def _judge_for(request: RenderRequest, embed: Embed) -> _Judge:
+def _judge_for(request: RenderRequest) -> _Judge:
     """Return what judges the pictures of a request; the classifier is loaded here, early."""
     from imagegen.classifier import load_classifier
     from ui.candidates import asked_of_request, judge_candidates
 
-    asked, classifier = asked_of_request(request, embed), load_classifier()
+    asked, classifier = asked_of_request(request), load_classifier()
     return lambda files, target: judge_candidates(files, asked, classifier, target)
 
 

@@ -77,7 +77,7 @@ def serve(
         )
         sys.stdout.flush()
 
-    run(shelf, Designer(shop, shelf, embed, out), guard, port, started)
+    run(shelf, Designer(shop, shelf, out), guard, port, started)
 
 
 def _token(variable: str | None) -> str | None:

@@ -403,8 +403,7 @@ def open_bench(note: Callable[[str], None]) -> Bench:
     from ui.maker import Studio
     from ui.rendering import chooser_for
 
-    embed = MiniLM()
-    shop = workshop(note, embed)
+    shop = workshop(note, MiniLM())
     note("reading the facts")
     knowledge = shop.open_knowledge()
     shop = replace(
@@ -413,7 +412,7 @@ def open_bench(note: Callable[[str], None]) -> Bench:
         open_knowledge=lambda: knowledge,
         renderer=Studio(shop.renderer),
     )
-    return Bench(shop, chooser_for("auto", embed))
+    return Bench(shop, chooser_for("auto"))
 
 
 def open_merged(model: str) -> Engine:

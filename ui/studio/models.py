@@ -26,8 +26,7 @@ def open_models(note: Callable[[str], None]) -> MakeRow:
     Raises:
         OrbweaveError: a model is missing or damaged.
     """
-    embed = MiniLM()
-    shop = workshop(note, embed)
+    shop = workshop(note, MiniLM())
     note("reading the facts")
     knowledge = shop.open_knowledge()
     knowledge.experts_for("a leaf")  # loads the sentence model, and embeds the facts once
@@ -51,6 +50,5 @@ def open_models(note: Callable[[str], None]) -> MakeRow:
             open_engine=open_engine,
             open_knowledge=lambda: knowledge,
             renderer=renderer,
-        ),
-        embed,
+        )
     )

@@ -163,7 +163,7 @@ class Parts:
             measure,
             note,
         )
-        return Maker(shop, hashed_words)
+        return Maker(shop)
 
 
 def wish(**fields: Any) -> Wish:
