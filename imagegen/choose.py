@@ -1,7 +1,8 @@
 """From the words of a prompt to a structure seed: motifs, how they meet, colours, numbers.
 
-Motifs are found by name where the prompt names them and else by embedding; everything the
-words do not decide is drawn from the family's natural range by the seed.
+Motifs are found by name where the prompt names them and else by what the reader was taught
+(`imagegen.reader`); everything the words do not decide is drawn from the family's natural range
+by the seed.
 """
 
 from __future__ import annotations
