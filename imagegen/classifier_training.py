@@ -44,6 +44,7 @@ MANNERS = ("lit", "bare", "large", "through the autoencoder")
 SHARES = (0.70, 0.12, 0.09, 0.09)
 """How often a drawing is made in each manner; the last two take four times as long."""
 ODD_SHARE = 0.4
+"""Of drawings in any colours."""
 UNLIKE = 50
 """Levels of 255 by which red, green or blue of a material and its ground must differ at least."""
 SPAN = 256

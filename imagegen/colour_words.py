@@ -36,13 +36,13 @@ CALLED: tuple[tuple[str, str, str], ...] = (
     ("silver", "grey", "silver silvery metallic chrome platinum"),
     ("grey", "grey", "grey gray charcoal graphite ashen"),
     ("pearl", "white", "pearl pearly nacreous iridescent opal opalescent pearlescent"),
-    ("grey", "black", "black jet pitch ebony inky blackness raven-black coal-black"),
+    ("grey", "black", "black jet-black pitch-black ebony inky blackness raven-black coal-black"),
 )
 """The nearest material and the nearest ground for every way to call a colour, by eye. Words that
 mostly mean a thing, such as honey, olive or salmon, are none."""
 ONLY_GROUND = {"dark": "black", "bright": "white", "light": "white", "pale": "cream"}
 """Words that tell the colour of a background and of nothing else."""
-NO_COLOUR = r"(?:angle|ratio|section|rule|window)s?\b"
+NO_COLOUR = r"(?:angle|ratio|mean|section|rule|rectangle|window)s?\b"
 NO_COLOUR_BEHIND = r"(?<!mother of )(?<!mother-of-)"
 """The golden angle is not golden, a rose window not rosy, and mother of pearl no colour."""
 BACK = r"(?:background|backdrop|backing|ground|void|base|depths?|darkness|surroundings?)"

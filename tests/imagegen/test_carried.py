@@ -181,25 +181,27 @@ def test_the_record_tells_how_often_the_denoiser_was_asked(
 
 
 @slow
-def test_a_small_picture_of_a_structure_is_computed_by_one_thread(
-    renderer: Renderer, tmp_path: Path
+def test_a_small_picture_of_a_structure_is_computed_by_one_thread_in_bfloat16(
+    renderer: Renderer, tiny_weights: Path, cache: Path, tmp_path: Path
 ) -> None:
     import torch
 
-    def threads(asked: RenderRequest) -> set[int]:
+    def threads(asked: RenderRequest, by: Renderer) -> set[int]:
         """How many there are while a picture is drawn."""
         counts: set[int] = set()
 
         def note(done: int, total: int) -> None:
             counts.add(torch.get_num_threads())
 
-        renderer.render(asked, tmp_path, on_step=note, force=True)
+        by.render(asked, tmp_path, on_step=note, force=True)
         return counts
 
+    quick = Renderer(seed_picture=bars, weights=tiny_weights, cache=cache, dtype="bfloat16")
     torch.get_num_threads()
     with threadpool_limits(2, user_api="openmp"):
-        assert threads(ASKED) == {1}
-        assert threads(ASKED.model_copy(update={"structure": None})) == {2}
+        assert threads(ASKED, quick) == {1}
+        assert threads(ASKED, renderer) == {2}
+        assert threads(ASKED.model_copy(update={"structure": None}), quick) == {2}
         large = {"width": 264, "height": 256, "steps": 2, "seeds": (1,)}
-        assert threads(ASKED.model_copy(update=large)) == {2}
+        assert threads(ASKED.model_copy(update=large), quick) == {2}
         assert torch.get_num_threads() == 2

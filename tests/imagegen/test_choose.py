@@ -220,6 +220,25 @@ def test_a_family_that_was_chosen_comes_first_and_takes_the_place_of_the_nearest
     assert nearest not in {motif.family for motif in chosen.motifs[1:]} - {"gyroid"}
 
 
+@pytest.mark.parametrize(
+    ("prompt", "look"),
+    [
+        ("white collagen fibrils", "white on black"),  # its usual ground is white
+        ("a cobweb on a white background", "grey on white"),  # and its usual colour too
+        ("spongy bone in red", "red on black"),
+        ("an orb web on a black background", "golden on black"),
+    ],
+)
+def test_no_motif_is_lost_on_a_ground_of_its_own_colour(prompt: str, look: str) -> None:
+    assert choose_structure(prompt, 0).look == look
+
+
+@pytest.mark.parametrize("prompt", ["", " ", "electron micrograph", "soft even light, no colours"])
+def test_words_that_leave_nothing_to_read_give_a_structure_all_the_same(prompt: str) -> None:
+    assert len(choose_structure(prompt, 0).motifs) == 1
+    assert nearest_families(prompt)
+
+
 def test_other_words_change_colours_and_light_and_nothing_else() -> None:
     structure = choose_structure("golden orb web on black", 0)
     other = dressed(structure, "a silver orb web on navy, lit from behind")

@@ -200,7 +200,7 @@ def test_the_folder_follows_from_the_content_and_from_nothing_else(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "s.yaml").write_text("motifs: [{family: orb_web}]")
     first = folder(structure=str(tmp_path / "a" / "s.yaml"))
-    (tmp_path / "a" / "s.yaml").write_text("motifs: [{family: fibres}]")
+    (tmp_path / "a" / "s.yaml").write_text("motifs: [{family: silk_bundle}]")
     assert folder(structure=str(tmp_path / "a" / "s.yaml")) != first
 
 

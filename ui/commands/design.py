@@ -179,7 +179,7 @@ def _resume(place: Path, answer: Answer, model: str | None, *, force: bool, dry_
         work = _by_another(work, model)
     assert work.state is not None
     embed = MiniLM()
-    order = _order(work, embed)
+    order = _order(work)
     if dry_run:
         steps = [step.kind for step in work.state.steps]
         plan = {"brief": order.brief.model_dump(mode="json"), "steps": steps}
@@ -220,7 +220,7 @@ def _broken_order(work: Unfinished, err: Exception) -> UsageError:
     )
 
 
-def _order(work: Unfinished, embed: Embed) -> Order:
+def _order(work: Unfinished) -> Order:
     """Return the order of an unfinished design.
 
     Raises:

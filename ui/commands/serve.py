@@ -68,8 +68,7 @@ def serve(
             f"dry run: would serve {', '.join(shelf.names())} on {host} port {port}",
         )
         return
-    embed = MiniLM()
-    shop = replace(workshop(answer.note, embed), lends_engines=True)
+    shop = replace(workshop(answer.note, MiniLM()), lends_engines=True)
 
     def started(address: str) -> None:
         answer.end(
