@@ -10,7 +10,8 @@ Prompts of three kinds:
                with an odd number were looked at when the chooser's limits were set, those with
                an even number were not
     prompts48, prompts48-other   written for pictures; looked at while rules were mended
-    prompts96  likewise, by one who knew neither rules nor texts of the reader; not looked at
+    prompts96, prompts60   likewise, by others who knew neither rules nor texts of the reader; read
+               once before they were looked at, as `docs/experiments.md` tells
 
 `right` is all motifs and no other. Of the items, which show many things, `fitting` is that every
 motif chosen is among those seen.
@@ -126,7 +127,7 @@ def main() -> None:
         "items, not looked at": labelled[1::2],
     } | {
         name: written(PROMPTS.with_name(f"{name}.jsonl"))
-        for name in ("prompts48", "prompts48-other", "prompts96")
+        for name in ("prompts48", "prompts48-other", "prompts96", "prompts60")
     }
     document = {kind: figures(prompts) for kind, prompts in kinds.items()}
     if args.json:

@@ -27,7 +27,7 @@ __all__ = ["asked_colours", "choose_structure", "dressed", "nearest_families"]
 SECOND_MOTIF = 0.5
 """Probability a second motif must reach in a clause that does not name it; chosen by us, see
 benchmarks/choose.py. It is then likelier there than all else together."""
-SHORT, HEARD = 3, 0.1
+SHORT, HEARD = 4, 0.1
 """In a text of more clauses than these, probability it must keep in all words together: some clause
 of a long text, taken alone, sounds like something else. Without, a second motif was read in 11 of
 19 long prompts that have one."""

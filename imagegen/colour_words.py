@@ -45,7 +45,8 @@ ONLY_GROUND = {"dark": "black", "bright": "white", "light": "white", "pale": "cr
 NO_COLOUR = r"(?:angle|ratio|mean|section|rule|rectangle|window)s?\b"
 NO_COLOUR_BEHIND = r"(?<!mother of )(?<!mother-of-)"
 """The golden angle is not golden, a rose window not rosy, and mother of pearl no colour."""
-BACK = r"(?:background|backdrop|backing|ground|void|base|depths?|darkness|surroundings?)"
+BACK = (r"(?:background|backdrop|backing|ground|void|base|depths?|darkness|surroundings?|paper|card"
+        r"|canvas)")  # fmt: skip
 GAPS = r"(?:gaps|holes|joints|openings|pores|voids|spaces)"
 BEHIND = r"(?:behind|beneath|underneath|below|between)"
 MORE = r"(?:(?!and\b|with\b|in\b|on\b|over\b)[a-z'-]+\s+)"
@@ -69,6 +70,8 @@ AFTER: tuple[tuple[float, str], ...] = (
     (3, rf"^\s+(?:in (?:all )?the\s+)?{GAPS}\b"),
 )
 """What stands after it."""
+NOT_AFTER = r"^\s+(?:on|onto|upon|against)\b"
+"""Whatever lies on something is not the ground itself: "pores blue on white"."""
 
 
 class Colours(NamedTuple):
@@ -148,6 +151,8 @@ def _as_ground(text: str, mention: _Mention) -> float:
     score = max([s for s, words in AFTER if re.search(words, after)], default=0.0)
     if named(behind):  # a colour of what lies there
         return score if score == 4 else 0.0
+    if re.search(NOT_AFTER, after):
+        return score
     score = max([score, *(s for s, words in BEFORE if re.search(words, before))])
     if re.search(OVER, before):
         score = max(score, 2.0 if not behind.strip() else 0.5)

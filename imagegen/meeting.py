@@ -23,7 +23,7 @@ WITHIN = (r"\b(?:embedded|enclosed|set|islands?|patch(?:es)?|inclusions?)\b(?: a
 """The motif before it is the island in the one behind it."""
 ROUND = r"\b(?:islands?|patch(?:es)?|inclusions?|ovals?|spots?) of\b|\bwith (?:an? )?embedded\b"
 """The motif behind it is the island."""
-BESIDE = r"\bbeside\b|next to|side by side with"
+BESIDE = r"\bbeside\b|next to (?!each|one another)|side by side with"
 APART: tuple[Combination, ...] = ("half", "inclusion", "graded")
 """How two motifs meet where the words do not say. Two nets on top of each other hide both, so
 that is left to those who ask for it."""

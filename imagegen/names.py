@@ -27,8 +27,9 @@ WORDS = {
 }  # fmt: skip
 """Words that stand for a family's whole name; a feather-light sheet of plywood names neither
 feathers nor twisted plywood."""
-MADE_OF = {"silk_bundle": {"orb_web", "cobweb"}}
-"""What a motif is made of is no motif beside it in one clause: a web is of silk."""
+MADE_OF = {"silk_bundle": {"orb_web", "cobweb"}, "leaf_veins": {"parallel_veins"}}
+"""What a motif is made of is no motif beside it in one clause: a web is of silk, and a leaf with
+straight veins has veins."""
 
 
 class Clause(NamedTuple):

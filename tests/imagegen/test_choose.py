@@ -53,6 +53,7 @@ def test_words_say_how_two_motifs_meet(prompt: str, meetings: set[str]) -> None:
         "a regular net of six-sided cells with even walls, thin and light as a panel",
         "a feather vane with slanted ribs on both sides of its shaft, zipped by fine hooks",
         "leaf veins in a close net, no honeycomb and without spider webs",
+        "a grass blade close up, its veins running straight next to each other, on cream paper",
     ],
 )
 def test_what_describes_the_first_motif_is_no_second_one(prompt: str) -> None:
@@ -67,6 +68,10 @@ def test_what_describes_the_first_motif_is_no_second_one(prompt: str) -> None:
         ("a brick wall of thin plates beside a sponge of smooth joined struts",
          {"nacre_bricks", "trabecular_foam"}),
         ("branching coral grading into pufferfish skin", {"branching_coral", "turing_pattern"}),
+        ("abalone brick and mortar fading into the helicoidal fibre arcs of a mantis shrimp club",
+         {"nacre_bricks", "twisted_plywood"}),
+        ("a house spider's tangle draped over a maize leaf whose veins run straight side by side",
+         {"cobweb", "parallel_veins"}),
     ],
 )  # fmt: skip
 def test_two_motifs_are_read_whether_named_or_described(prompt: str, families: set[str]) -> None:

@@ -33,6 +33,8 @@ def names(colours: Colours) -> tuple[list[str], str | None]:
         ("pearl tablets with navy joints", ["pearl"], "navy"),
         ("amber walls; the gaps between are navy", ["amber"], "navy"),
         ("white-on-teal swirls", ["white"], "teal"),
+        ("pores blue on white", ["blue"], "white"),
+        ("green lines, cream paper", ["green"], "cream"),
         ("background: black, golden lines", ["golden"], "black"),
         ("everything solid is teal, the ground brown", ["teal"], "brown"),
         ("green veins, dark background", ["green"], "black"),

@@ -66,6 +66,7 @@ def test_a_word_for_a_meeting_elsewhere_is_none() -> None:
 def test_words_that_join_two_things_are_noticed(text: str) -> None:
     assert joined(text)
     assert not joined("a golden web with a fine spiral, seen in soft light")
+    assert not joined("veins that run straight next to each other")
 
 
 def test_where_the_words_do_not_say_the_order_of_the_words_stays() -> None:

@@ -30,6 +30,10 @@ def test_a_web_of_silk_is_a_web(clause: str) -> None:
     assert list(named(clause)) == ["orb_web"]
 
 
+def test_a_leaf_with_straight_veins_has_no_net_of_them() -> None:
+    assert list(named("a maize leaf whose veins are straight")) == ["parallel_veins"]
+
+
 def test_silk_beside_a_web_is_silk() -> None:
     found = places(clauses_of("spider silk and an orb web"))
     assert sorted(found, key=lambda name: found[name]) == ["silk_bundle", "orb_web"]
