@@ -43,7 +43,7 @@ test: setup ## run the tests that need neither GPU nor network, but for the long
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --durations 25
 
 test-long: setup ## run the few tests that take minutes each
-	$(BIN)/python -m pytest -n auto --dist load -m long
+	$(BIN)/python -m pytest -n auto --dist worksteal -m long
 
 vllm: $(VLLM_STAMP) ## make .venv-vllm with vLLM for CPUs (3.5 GB)
 
