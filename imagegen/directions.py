@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from imagegen.luma import FLAT_RANGE, Luma
 from orbweave.records import Order
 
-__all__ = ["Direction", "Tensor", "dominant_directions", "main_direction", "order", "tensor_of"]
+__all__ = [
+    "Direction",
+    "Tensor",
+    "directions_of",
+    "dominant_directions",
+    "main_direction",
+    "order",
+    "tensor_of",
+]
 
 MIN_SIDE_PX = 16
 """Smaller pictures have too few pixels for a direction."""
@@ -22,6 +30,8 @@ GRADIENT_SIGMA_PX = 1.5
 MAX_DIRECTIONS = 3
 HISTOGRAM_SIGMA_DEG = 5.0
 """Blur of the histogram of line directions: what lies closer together is one direction."""
+BLOCK_PX = 1 << 16
+"""Pixels whose lines have an angle at a time, as many as NumPy's histogram counts at once."""
 MIN_PEAK = 1.35
 """How far a direction must stand above the mean of all, and above the valley beside it."""
 
@@ -60,10 +70,19 @@ def tensor_of(luma: Luma) -> Tensor | None:
         return None
     # Mirroring at the border makes gradients run along it: leave the border out.
     inner = (slice(margin, -margin), slice(margin, -margin))
-    gx = gaussian_filter(luma, GRADIENT_SIGMA_PX, order=(0, 1))[inner]
+    gx = gaussian_filter(luma, GRADIENT_SIGMA_PX, order=(0, 1))[inner].copy()
     gy = -gaussian_filter(luma, GRADIENT_SIGMA_PX, order=(1, 0))[inner]  # rows run downwards
-    tensor = Tensor(gx * gx, gy * gy, gx * gy)
-    return tensor if tensor.energy.mean() >= 1e-12 else None
+    xy = gx * gy
+    # In place: of a large scan each array is half a gigabyte.
+    gx *= gx
+    gy *= gy
+    return Tensor(gx, gy, xy) if gx.mean() + gy.mean() >= 1e-12 else None
+
+
+def directions_of(luma: Luma) -> tuple[Direction, tuple[float, ...]]:
+    """Return `main_direction` and `dominant_directions` of a picture, its tensor made once."""
+    tensor = tensor_of(luma)
+    return (Direction(None, 0.0), ()) if tensor is None else (_main(tensor), _dominant(tensor))
 
 
 def main_direction(luma: Luma) -> Direction:
@@ -95,14 +114,19 @@ def dominant_directions(luma: Luma) -> tuple[float, ...]:
     Peaks of the histogram of the line directions of all pixels, each counted with the energy
     of its gradient. A hexagonal net has three, a square grid two, parallel lines one.
     """
+    tensor = tensor_of(luma)
+    return () if tensor is None else _dominant(tensor)
+
+
+def _dominant(tensor: Tensor) -> tuple[float, ...]:
     from scipy.ndimage import gaussian_filter1d
 
-    tensor = tensor_of(luma)
-    if tensor is None:
-        return ()
-    across = 0.5 * np.degrees(np.arctan2(2 * tensor.xy, tensor.xx - tensor.yy))
-    lines = ((across + 90) % 180).ravel()
-    count, _ = np.histogram(lines, bins=180, range=(0, 180), weights=tensor.energy.ravel())
+    count = np.zeros(180)
+    for start in range(0, tensor.xx.size, BLOCK_PX):
+        xx, yy, xy = (part.ravel()[start : start + BLOCK_PX] for part in tensor)
+        across = 0.5 * np.degrees(np.arctan2(2 * xy, xx - yy))
+        lines = (across + 90) % 180
+        count += np.histogram(lines, bins=180, range=(0, 180), weights=xx + yy)[0]
     # Pixel rows and columns bind gradients to 0, 45 and 90 degrees; the blur evens that out.
     smooth = gaussian_filter1d(count, HISTOGRAM_SIGMA_DEG, mode="wrap")
     return tuple(_peak(smooth, k) for k in _peaks(smooth / smooth.mean()))

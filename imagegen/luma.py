@@ -23,6 +23,8 @@ Luma = NDArray[np.float64]
 FLAT_RANGE = 1 / 255
 """Luma range up to which a picture counts as constant: one step of 8 bits."""
 REC_709 = np.array([0.2126, 0.7152, 0.0722])
+BAND_PX = 1 << 18
+"""Pixels whose colours are floats at a time: 8 MB; those of an 8000 x 8000 scan would be 2 GB."""
 
 
 class LumaFile(NamedTuple):
@@ -58,11 +60,21 @@ def _converted(image: Image, path: Path) -> LumaFile:
         luma, note = deep_grey(image, path)
         notes.append(note)
     else:
-        rgba = np.asarray(image.convert("RGBA"), dtype=np.float64) / 255
-        clear = float((rgba[..., 3] < 0.5).mean())
-        if rgba[..., 3].min() < 1:
+        rgba = np.asarray(image.convert("RGBA"))
+        if rgba[..., 3].min() < 255:
+            clear = float((rgba[..., 3] < 128).mean())
             notes.append(f"transparent in {clear:.0%} of the pixels, counted as black")
-        luma = rgba[..., :3] @ REC_709 * rgba[..., 3]
+        luma = _of_colours(rgba)
     if np.ptp(luma) <= FLAT_RANGE:
         notes.append("one flat tone, no structure to measure")
     return LumaFile(luma, tuple(filter(None, notes)))
+
+
+def _of_colours(rgba: NDArray[np.uint8]) -> Luma:
+    """Luma on black of colours with their opacity, shape (H, W, 4)."""
+    luma = np.empty(rgba.shape[:2])
+    n_rows = max(BAND_PX // rgba.shape[1], 1)
+    for top in range(0, len(rgba), n_rows):
+        band = rgba[top : top + n_rows] / 255
+        luma[top : top + n_rows] = band[..., :3] @ REC_709 * band[..., 3]
+    return luma

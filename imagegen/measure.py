@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imagegen.directions import Direction, dominant_directions, main_direction, order
+from imagegen.directions import Direction, directions_of, main_direction, order
 from imagegen.luma import Luma, luma_of, read_luma
 from imagegen.phases import (
     SIDES,
@@ -111,7 +111,7 @@ def measure_pixels(
     luma: Luma, *, picture: str, solid: SolidSide = "auto", full: bool = False
 ) -> Measurement:
     """Measure a picture given as luma, shape (H, W), in [0, 1]."""
-    direction = main_direction(luma)
+    direction, directions = directions_of(luma)
     phases, spectrum = phases_of(luma, solid), spectrum_of(luma)
     spacings = spectrum.periods() if spectrum else ()
     return Measurement(
@@ -124,7 +124,7 @@ def measure_pixels(
         threshold=phases.threshold,
         solid_side=None if phases.threshold is None else phases.side,
         solid_fraction_band=None if phases.threshold is None else phases.band,
-        directions_deg=dominant_directions(luma),
+        directions_deg=directions,
         spacings_px=spacings,
         anatomy=_anatomy(luma, phases, direction, spectrum) if full else None,
     )

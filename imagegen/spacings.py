@@ -38,13 +38,14 @@ SECTOR_DEG = 15.0
 
 
 class Spectrum(NamedTuple):
-    """Power of a picture's waves, each array of shape (H, W)."""
+    """Power of a picture's waves."""
 
     power: Luma
+    """Shape (H, W)."""
     fx: Luma
-    """Cycles per pixel to the right."""
+    """Cycles per pixel to the right, shape (1, W)."""
     fy: Luma
-    """Cycles per pixel upwards."""
+    """Cycles per pixel upwards, shape (H, 1)."""
 
     def periods(self, across_deg: float | None = None) -> tuple[float, ...]:
         """Return up to three periods in pixels, the strongest first; () if there are none.
@@ -62,8 +63,10 @@ class Spectrum(NamedTuple):
             across_deg: Only waves that run in this direction, within `SECTOR_DEG`.
         """
         side = min(self.power.shape)
-        f = np.hypot(self.fx, self.fy)
-        ring = np.rint(f * side).astype(np.int64)
+        place = np.hypot(self.fx, self.fy)
+        place *= side
+        ring = np.rint(place, out=place).astype(np.int32)
+        del place  # half a gigabyte of a large scan
         n_rings = int(side / MIN_PERIOD_PX) + 1
         inside = ring < n_rings
         if across_deg is not None:
@@ -80,8 +83,10 @@ class Spectrum(NamedTuple):
         while len(found) < MAX_PERIODS and excess.any():
             k = _fundamental(excess, int(np.argmax(excess)))
             chosen = inside & (np.abs(ring - k) <= 1)
+            down, right = np.nonzero(chosen)
+            f = np.hypot(self.fx[0, right], self.fy[down, 0])
             weight = np.clip(self.power[chosen] - background[k], 0, None)
-            found.append(round(float(weight.sum() / (weight * f[chosen]).sum()), 6))
+            found.append(round(float(weight.sum() / (weight * f).sum()), 6))
             # What lies within a quarter of an octave is the same peak.
             excess[int(k / 1.19) : int(np.ceil(k * 1.19)) + 1] = 0
         return tuple(found)
@@ -108,11 +113,18 @@ def spectrum_of(luma: Luma) -> Spectrum | None:
     if min(luma.shape) < MIN_SIDE_PX or np.ptp(luma) <= FLAT_RANGE:
         return None
     h, w = luma.shape
-    window = np.outer(np.hanning(h + 2)[1:-1], np.hanning(w + 2)[1:-1])
-    centred = luma - (luma * window).sum() / window.sum()
-    power = np.abs(fft2(centred * window)) ** 2
-    fx, fy = np.meshgrid(np.fft.fftfreq(w), -np.fft.fftfreq(h))
+    power = np.abs(fft2(_windowed(luma))) ** 2
+    fx, fy = np.meshgrid(np.fft.fftfreq(w), -np.fft.fftfreq(h), sparse=True)
     return Spectrum(power, fx, fy)
+
+
+def _windowed(luma: Luma) -> Luma:
+    """A picture without its mean, under a Hann window; the window itself is not kept."""
+    h, w = luma.shape
+    window = np.outer(np.hanning(h + 2)[1:-1], np.hanning(w + 2)[1:-1])
+    centred: Luma = luma - (luma * window).sum() / window.sum()
+    centred *= window
+    return centred
 
 
 def _background(mean: Luma) -> Luma:

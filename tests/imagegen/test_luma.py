@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen.luma import luma_of, read_luma
+from imagegen.luma import REC_709, luma_of, read_luma
 from orbweave.errors import UsageError
 
 RAMP = np.linspace(0, 255, 64 * 64).reshape(64, 64).astype(np.uint8)
@@ -25,6 +26,18 @@ def test_luma_weighs_the_colours_as_rec_709(tmp_path: Path) -> None:
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], np.uint8)
     luma = luma_of(saved(Image.fromarray(colours), tmp_path / "a.png"))
     assert luma[0] == pytest.approx([0.2126, 0.7152, 0.0722, 1.0])
+
+
+def test_a_large_picture_is_never_held_with_its_colours_as_floats(tmp_path: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (1601, 1600, 4), np.uint8)
+    path = saved(Image.fromarray(rgba), tmp_path / "a.png", compress_level=0)
+    tracemalloc.start()
+    luma = luma_of(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30 * luma.size  # bytes; four floats are 32
+    whole = rgba / 255
+    assert (luma == whole[..., :3] @ REC_709 * whole[..., 3]).all()
 
 
 def test_16_bit_grey_keeps_its_fine_steps(tmp_path: Path) -> None:

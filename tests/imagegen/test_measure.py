@@ -305,6 +305,18 @@ def test_what_a_reader_should_know_of_the_file_is_noted(tmp_path: Path) -> None:
     )
 
 
+def test_measuring_needs_no_more_than_four_arrays_as_large_as_the_picture() -> None:
+    import tracemalloc
+
+    luma = np.random.default_rng(0).uniform(size=(1000, 1100))
+    measure_pixels(luma[:64], picture="warm")
+    tracemalloc.start()
+    measure_pixels(luma, picture="noise")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * luma.nbytes
+
+
 def test_the_light_measurement_of_256_pixels_is_fast_enough_for_the_loop() -> None:
     import time
 
