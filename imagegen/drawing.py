@@ -36,6 +36,7 @@ __all__ = [
     "OnPreview",
     "OnStep",
     "Watch",
+    "check_steps",
     "draw",
     "holds_drawings",
     "keeps_colours",
@@ -171,6 +172,15 @@ def keeps_colours(request: RenderRequest, structure: Structure | None) -> bool:
     return structure is not None and structure.light == "soft" and not request.adapters
 
 
+def check_steps(request: RenderRequest) -> None:
+    """Raise UsageError if what a picture starts from would stay as it is, for want of a step."""
+    if int(request.steps * request.strength) < 1:
+        raise UsageError(
+            f"wanted at least one step on the structure, got {request.steps} steps x "
+            f"strength {request.strength}; take more of either"
+        )
+
+
 @contextmanager
 def _in_one_thread() -> Iterator[None]:
     """Compute without helpers in this thread; other threads keep theirs."""
@@ -207,11 +217,7 @@ def _check(loaded: Loaded, pipe: Any, request: RenderRequest, *, from_words: boo
             f"wanted strength 1 with a ControlNet of {family.name}, which draws from noise and "
             f"only follows the geometry; got {request.strength}"
         )
-    if int(request.steps * request.strength) < 1:
-        raise UsageError(
-            f"wanted at least one step on the structure, got {request.steps} steps x "
-            f"strength {request.strength}; take more of either"
-        )
+    check_steps(request)
 
 
 def _call_options(

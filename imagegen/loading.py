@@ -114,7 +114,7 @@ def load_model(
             if model == LOOM:
                 folder, sha256 = assembled(weights=weights, cache=cache)
             else:
-                folder = resolve(model, "image", logger.info)
+                folder = resolve(_whole_ref(model), "image", logger.info)
                 sha256 = hash_weights(folder)
             pipe = _from_folder(folder, dtype)
             beside = folder / CONTROLNET if (folder / CONTROLNET).is_dir() else None
@@ -139,10 +139,21 @@ def check_model(model: str) -> None:
     if model.endswith(".safetensors"):
         _header_of(Path(model).expanduser())
         return
-    ref = ModelRef.parse(model)
+    ref = _whole_ref(model)
     if ref.kind == "hub" or ref.kind == "catalogue" and catalogue_entry(ref.name).kind == "image":
         return  # is fetched or assembled when it is needed
     resolve(ref, "image")
+
+
+def _whole_ref(model: str) -> ModelRef:
+    """Return where a model is; refuse what would have to be put together of several."""
+    ref = ModelRef.parse(model)
+    if ref.kind in {"adapter", "merge", "recipe"}:
+        raise UsageError(
+            f"wanted an image model that is whole, got {ref}, as only language models are put "
+            "together; give the image model alone, and LoRA adapters apart, as --adapter"
+        )
+    return ref
 
 
 def control_ref(control: str) -> ModelRef:

@@ -65,8 +65,8 @@ def load_network(
         raise ModelError(f"wanted {description} for {what}, got {came}; {REINSTALL}") from err
     counters = {k: v for k, v in network.state_dict().items() if not v.is_floating_point()}
     try:
-        read_header(weights)
-        put_weights(network, load_file(weights) | counters, what)
+        read_header(weights, REINSTALL)
+        put_weights(network, load_file(weights) | counters, what, REINSTALL)
     except ModelError as err:
-        raise ModelError(f"wanted {what}; {err}; or {REINSTALL}") from err
+        raise ModelError(f"wanted {what}; {err}") from err
     return SavedNetwork(network, config, sha256_file(weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from imagegen.drawing import check_steps
 from imagegen.inpainting import nothing_to_keep, read_mask
 from imagegen.loading import check_model, control_ref
 from imagegen.looks import parse_look
@@ -40,6 +41,8 @@ def check_request(
         control_ref(request.control)
     if image is not None:
         start_of(request, image)
+    if image is not None or is_seeded:
+        check_steps(request)
     if mask is not None:
         if image is None and not is_seeded:
             raise nothing_to_keep(mask)

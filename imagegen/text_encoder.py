@@ -34,7 +34,7 @@ def load_text_encoder(folder: Path, dtype: torch.dtype) -> TextEncoder:
         ModelError: a file is missing or damaged.
     """
     weights = folder / "model.safetensors"
-    read_header(weights)
+    read_header(weights, REINSTALL_ENCODER)
     try:
         config = BertConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -46,5 +46,5 @@ def load_text_encoder(folder: Path, dtype: torch.dtype) -> TextEncoder:
     network = build(config, add_pooling_layer=False).to(dtype)
     held = load_file(weights)
     used = {name: part.to(dtype) for name, part in held.items() if name in network.state_dict()}
-    put_weights(network, used, "the text encoder")
+    put_weights(network, used, "the text encoder", REINSTALL_ENCODER)
     return TextEncoder(tokenizer, network.eval())

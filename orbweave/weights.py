@@ -162,18 +162,24 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def put_weights(model: Any, tensors: Mapping[str, Any], name: str) -> None:
+def put_weights(
+    model: Any,
+    tensors: Mapping[str, Any],
+    name: str,
+    mend: str = "merge into a folder and use that",
+) -> None:
     """Replace all weights of a loaded torch model in place, rounded to its own dtype.
 
     Args:
         model: A `torch.nn.Module`.
         tensors: By the names of its files; tied weights may be given once.
         name: What the model is called in errors.
+        mend: What to do if they do not fit, for the message.
 
     Raises:
         ModelError: a weight is missing, unknown or of another shape.
     """
-    wanted, mend = f"wanted weights that fit {name}", "merge into a folder and use that"
+    wanted = f"wanted weights that fit {name}"
     try:
         missing, unknown = model.load_state_dict(tensors, strict=False)
     except RuntimeError as err:

@@ -199,6 +199,7 @@ def test_a_one_word_text_with_a_dash_needs_the_double_dash(capsys, tmp_path, mon
         (["--images", "0"], "--images"),
         (["--seed", "-1"], "--seed"),
         (["--size", "250"], "multiple of 8"),
+        (["--steps", "1"], "wanted at least one step on the structure"),
         (["--scale", "nano"], "wanted --scale as one of microstructure"),
         (["--domains", "leaf,silk"], "wanted --domains as one of spider-silk"),
         (["--structure", "nowhere.yaml"], "wanted --structure auto, none or a readable file"),

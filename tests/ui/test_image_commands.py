@@ -157,6 +157,12 @@ def test_a_picture_whose_pixels_are_damaged_is_told_before_the_model_is_loaded(t
         ({"scheduler": "Eulr"}, [], 2, "wanted a sampler, got 'Eulr'"),
         ({"structure": {"motifs": [{"family": "nope"}]}}, [], 2, "wanted a family of motifs, got"),
         ({"adapters": (("nowhere.safetensors", 1.0),)}, [], 1, "found none; check the path"),
+        (
+            {"structure": {"motifs": [{"family": "orb_web"}]}, "steps": 1},
+            [],
+            2,
+            "wanted at least one step on the structure, got 1 steps x strength 0.6",
+        ),
         ({}, ["--model", "lom"], 1, "did you mean loom?"),
         ({}, ["--out", "{}", "--force"], 1, "found a folder; choose another name"),
     ],
@@ -211,6 +217,10 @@ def test_a_model_that_is_not_at_hand_is_told(tmp_path, capsys):
         (["--image", "{}/recipe.yaml"], 2, "wanted a picture file"),
         (["--image", "{}/pictures/a.png", "--mask", "{}/b.png"], 2, "No such file"),
         (["--mask", "{}/pictures/a.png", "--structure", "none"], 2, "got words alone"),
+        (["--steps", "1"], 2, "wanted at least one step on the structure, got 1 steps x strength"),
+        (["--model", "base+silk"], 2, "wanted an image model that is whole, got base+silk"),
+        (["--model", "slerp(base, silk, t=0.5)"], 2, "LoRA adapters apart, as --adapter"),
+        (["--image", "{}/pictures/a.png", "--strength", "0.01"], 2, "got 24 steps x strength 0.01"),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_told_before_the_model_is_loaded(
@@ -225,7 +235,14 @@ def test_a_picture_that_cannot_be_drawn_is_told_before_the_model_is_loaded(
 
 
 @pytest.mark.parametrize(
-    "options", [["--model", "sdxl"], ["--model", "org/name"], ["--adapter", "org/name:0.5"], []]
+    "options",
+    [
+        ["--model", "sdxl"],
+        ["--model", "org/name"],
+        ["--adapter", "org/name:0.5"],
+        ["--structure", "none", "--steps", "1"],  # from noise, one step is one
+        [],
+    ],
 )
 def test_a_dry_run_of_a_picture_asks_no_net(tmp_path, capsys, monkeypatch, options):
     import socket

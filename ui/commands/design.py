@@ -102,6 +102,7 @@ def design(
     from agents.corpora import read_corpora
     from agents.embedding import MiniLM
     from agents.roles import load_team
+    from imagegen.drawing import check_steps
     from orbweave.logbook import logged
     from orbweave.models import ModelRef
     from ui.answer import Answer
@@ -126,7 +127,9 @@ def design(
         seed=seed,
     )
     settings = RenderSettings(image_model, strength, scheduler, steps, guidance, parse_size(size))
-    settings.request("checked before the long part", "", None, (seed,))
+    request = settings.request("checked before the long part", "", None, (seed,))
+    if structure != "none":
+        check_steps(request)
     if model is not None:
         ModelRef.parse(model)
     speakers = load_team(Path(team) if team.endswith((".yaml", ".yml")) else team)
