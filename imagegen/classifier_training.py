@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from imagegen.assembly import WEIGHTS
+from imagegen.canvas import canvas
 from imagegen.checkpoint import load_average
 from imagegen.classifier import Classifier, ClassifierConfig, Network, save_classifier
 from imagegen.device import mixed_precision, number_type
@@ -34,7 +35,7 @@ from imagegen.distortion import distorted
 from imagegen.looks import GROUNDS, MATERIALS
 from imagegen.loop import fit
 from imagegen.pool import Pool
-from imagegen.scene import lit_picture, random_structure, seed_picture
+from imagegen.scene import compose, lit_picture, random_structure, seed_picture
 from imagegen.start import Pixels
 from orbweave.records import Structure
 
@@ -45,6 +46,13 @@ SHARES = (0.70, 0.12, 0.09, 0.09)
 """How often a drawing is made in each manner; the last two take four times as long."""
 ODD_SHARE = 0.4
 """Of drawings in any colours."""
+PAIR_SHARE = 0.5
+"""Of drawings with two motifs."""
+OPEN_SHARE = 0.5
+"""Of a view that a motif laid over another must leave open, at least: beneath scales there is
+nothing to see, and who is told otherwise learns to see no overlay at all."""
+GLANCE_PX = 48
+"""Side of the drawing by which that is told."""
 UNLIKE = 50
 """Levels of 255 by which red, green or blue of a material and its ground must differ at least."""
 SPAN = 256
@@ -75,12 +83,16 @@ def answers(structure: Structure, config: ClassifierConfig) -> Tensor:
 
 
 def any_look(rng: np.random.Generator) -> Structure:
-    """Draw a random structure, two in five of them in any colours that differ from their ground.
+    """Draw a random structure, half of them of two motifs, of which both can be seen.
 
-    The others have looks as the denoiser learnt them, which suit the motif or have contrast; but
-    words ask for purple on grey too.
+    Two in five have any colours that differ from their ground. The others have looks as the
+    denoiser learnt them, which suit the motif or have contrast; but words ask for purple on grey
+    too.
     """
-    structure = random_structure(rng)
+    structure = random_structure(rng, double_share=PAIR_SHARE)
+    if structure.combine == "overlay":
+        while structure.combine != "overlay" or not _leaves_open(structure):
+            structure = random_structure(rng, double_share=1)
     if rng.random() > ODD_SHARE:
         return structure
     n_materials = structure.look.count(" and ") + 1
@@ -90,6 +102,13 @@ def any_look(rng: np.random.Generator) -> Structure:
         behind = np.mean(GROUNDS[ground], 0)
         if all(np.abs(MATERIALS[name][1] - behind).max() >= UNLIKE for name in names):
             return structure.model_copy(update={"look": f"{' and '.join(names)} on {ground}"})
+
+
+def _leaves_open(structure: Structure) -> bool:
+    """Whether of an overlay enough of the lower motif is seen."""
+    glance = canvas(GLANCE_PX, float(SPAN))
+    _, lower = compose(glance, structure, np.random.default_rng(structure.seed))
+    return lower is not None and float(lower.mean()) >= OPEN_SHARE
 
 
 def drawn_as(manner: str, structure: Structure, side: int, autoencoder: Autoencoder) -> Pixels:
