@@ -11,9 +11,13 @@ __all__ = ["APART", "joined", "meeting"]
 MEETINGS: tuple[tuple[Combination, str], ...] = (
     ("inclusion", r"embedded|inclusion|island|patch|enclosed|surrounded"),
     ("half", r"\bhal(f|ves)\b|\bsplit in (two|half)"),
-    ("graded", r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"),
+    (
+        "graded",
+        r"grad(e|es|ed|ing|ient|ually)\b|transition|merging|fad(es|ing)"
+        r"|\b(?:turn|melt|pass|blend|shad)(?:s|es|ing)? into\b|\bgiv(?:es|ing) way to\b",
+    ),
 )
-OVER = r"\bover\b|\babove\b|on top of"
+OVER = r"\bover\b|\babove\b|(?:on|across the) top of|\batop\b"
 """Lays the motif before it over the one behind it: "a web over leaf veins", not "a membrane over
 water"."""
 UNDER = r"\bunder\b|\bbeneath\b|overl(?:aid|ay)\w*(?: by| with)?|crossed by|wrapped in"

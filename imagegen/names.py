@@ -10,7 +10,8 @@ from imagegen.motifs import FAMILIES
 
 __all__ = ["CLAUSE_ENDS", "Clause", "clauses_of", "named", "places"]
 
-CLAUSE_ENDS = r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into|beside)\b"
+CLAUSE_ENDS = (r"[,.;:()]|\b(?:over|under|and|with|in|between|around|into|beside|atop"
+               r"|(?:on|across the) top of)\b")  # fmt: skip
 WORD = r"[a-z]+"
 WORDS = {
     "cobweb": "cobweb", "dragline": "silk_bundle",
