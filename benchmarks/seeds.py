@@ -29,8 +29,7 @@ import numpy as np
 
 from imagegen import Renderer
 from imagegen.captions import describe
-from imagegen.expectation import angle_between
-from imagegen.fit import fit, lasting, measure_drawn
+from imagegen.fit import errors, fit, lasting, measure_drawn
 from imagegen.measure import measure
 from imagegen.motifs import random_motif
 from imagegen.scene import random_structure
@@ -67,20 +66,6 @@ def orders(n: int) -> list[Order]:
         asked = lasting(start.model_copy(update={"motifs": motifs}))
         made.append(Order(fit(start, asked), asked))
     return made
-
-
-def errors(wanted: Targets, found: Targets) -> dict[str, float | None]:
-    """Return the error of each number that was wanted; None: not found."""
-    told: dict[str, float | None] = {}
-    for name, value in wanted.model_dump(exclude_none=True).items():
-        came = getattr(found, name)
-        if came is None:
-            told[name] = None
-        elif name == "direction_deg":
-            told[name] = angle_between(came, value)
-        else:
-            told[name] = abs(came - value) / (value if name == "spacing_px" else 1)
-    return told
 
 
 def row(order: Order, picture: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from imagegen import Renderer
 from imagegen.assembly import WEIGHTS
 from imagegen.captions import describe
-from imagegen.fit import fit, lasting, measure_drawn
+from imagegen.fit import errors, fit, lasting, measure_drawn
 from imagegen.luma import REC_709
 from imagegen.measure import main_direction, measure, solid_fraction, spacing_px
 from imagegen.scene import seed_picture
@@ -107,6 +107,17 @@ def test_what_cannot_be_reached_stays_within_the_ranges_of_a_motif() -> None:
     assert motif == Motif.model_validate(motif.model_dump())
     assert motif.thickness > 0.5
     assert motif.spacing == 96
+
+
+def test_aims_that_hang_on_accidents_are_met_by_others() -> None:
+    aims = Targets(direction_deg=78.8, spacing_px=31.0)
+    start = _of("gecko_setae")
+    fitted = fit(start, aims)
+    assert fitted.seed != start.seed
+    off = errors(aims, measure_drawn(fitted))
+    assert off["direction_deg"] < 5 and off["spacing_px"] < 0.06
+    never = fit(_of("shark_denticles"), Targets(spacing_px=32.5))
+    assert measure_drawn(never).spacing_px is None and never.seed == start.seed
 
 
 def test_what_is_not_aimed_at_stays() -> None:
