@@ -52,7 +52,7 @@ BEHIND = r"(?:behind|beneath|underneath|below|between)"
 MORE = r"(?:(?!and\b|with\b|in\b|on\b|over\b)[a-z'-]+\s+)"
 """One more word of the same phrase."""
 END = r"\s*(?:[,.;:!?)]|$)"
-IS = r"(?:\s+(?:is|are|of|in|colou?red|filled with|a|an|the|all)|:)"
+IS = r"(?:\s+(?:is|are|be|should|must|of|in|colou?red|filled with|a|an|the|all)|:)"
 IT = r"(?:it|them|all|everything|which|the \w+)"
 BEFORE: tuple[tuple[float, str], ...] = (
     (3, rf"\b(?:{BACK}|{GAPS}){IS}*\s+{MORE}?$"),

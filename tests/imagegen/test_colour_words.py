@@ -34,6 +34,7 @@ def names(colours: Colours) -> tuple[list[str], str | None]:
         ("amber walls; the gaps between are navy", ["amber"], "navy"),
         ("white-on-teal swirls", ["white"], "teal"),
         ("pores blue on white", ["blue"], "white"),
+        ("one colour only, pink, and the ground should be navy", ["pink"], "navy"),
         ("green lines, cream paper", ["green"], "cream"),
         ("background: black, golden lines", ["golden"], "black"),
         ("everything solid is teal, the ground brown", ["teal"], "brown"),
