@@ -12,6 +12,7 @@ Prompts of three kinds:
     prompts48, prompts48-other   written for pictures; looked at while rules were mended
     prompts96, prompts60   likewise, by others who knew neither rules nor texts of the reader; read
                once before they were looked at, as `docs/experiments.md` tells
+    prompts48-last   likewise, and not looked at before all was done
 
 `right` is all motifs and no other. Of the items, which show many things, `fitting` is that every
 motif chosen is among those seen.
@@ -127,7 +128,7 @@ def main() -> None:
         "items, not looked at": labelled[1::2],
     } | {
         name: written(PROMPTS.with_name(f"{name}.jsonl"))
-        for name in ("prompts48", "prompts48-other", "prompts96", "prompts60")
+        for name in ("prompts48", "prompts48-other", "prompts96", "prompts60", "prompts48-last")
     }
     document = {kind: figures(prompts) for kind, prompts in kinds.items()}
     if args.json:
