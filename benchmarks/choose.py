@@ -12,7 +12,7 @@ Prompts of three kinds:
     prompts48, prompts48-other   written for pictures; looked at while rules were mended
     prompts96, prompts60   likewise, by others who knew neither rules nor texts of the reader; read
                once before they were looked at, as `docs/experiments.md` tells
-    prompts48-last   likewise, and not looked at before all was done
+    prompts48-last   likewise, the last of them: one rule of colours was mended after it
 
 `right` is all motifs and no other. Of the items, which show many things, `fitting` is that every
 motif chosen is among those seen.

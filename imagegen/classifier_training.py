@@ -83,16 +83,12 @@ def answers(structure: Structure, config: ClassifierConfig) -> Tensor:
 
 
 def any_look(rng: np.random.Generator) -> Structure:
-    """Draw a random structure, half of them of two motifs, of which both can be seen.
+    """Draw a structure to learn from, two in five of them in any colours unlike their ground.
 
-    Two in five have any colours that differ from their ground. The others have looks as the
-    denoiser learnt them, which suit the motif or have contrast; but words ask for purple on grey
-    too.
+    The others have looks as the denoiser learnt them, which suit the motif or have contrast; but
+    words ask for purple on grey too.
     """
-    structure = random_structure(rng, double_share=PAIR_SHARE)
-    if structure.combine == "overlay":
-        while structure.combine != "overlay" or not _leaves_open(structure):
-            structure = random_structure(rng, double_share=1)
+    structure = _readable(rng)
     if rng.random() > ODD_SHARE:
         return structure
     n_materials = structure.look.count(" and ") + 1
@@ -102,6 +98,15 @@ def any_look(rng: np.random.Generator) -> Structure:
         behind = np.mean(GROUNDS[ground], 0)
         if all(np.abs(MATERIALS[name][1] - behind).max() >= UNLIKE for name in names):
             return structure.model_copy(update={"look": f"{' and '.join(names)} on {ground}"})
+
+
+def _readable(rng: np.random.Generator) -> Structure:
+    """Draw a random structure, half of them of two motifs, of which both can be seen."""
+    structure = random_structure(rng, double_share=PAIR_SHARE)
+    if structure.combine == "overlay":
+        while structure.combine != "overlay" or not _leaves_open(structure):
+            structure = random_structure(rng, double_share=1)
+    return structure
 
 
 def _leaves_open(structure: Structure) -> bool:

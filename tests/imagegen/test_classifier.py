@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from imagegen.autoencoder import psnr
+from imagegen.canvas import canvas
 from imagegen.classifier import Classifier, ClassifierConfig, Network, load_classifier
 from imagegen.classifier import save_classifier as save
 from imagegen.classifier_training import (
     answers,
+    any_look,
     classifier_loss,
     drawn_as,
     load_autoencoder,
@@ -21,7 +23,7 @@ from imagegen.classifier_training import (
 from imagegen.distortion import distorted
 from imagegen.motifs import FAMILIES as MOTIFS
 from imagegen.motifs import random_motif
-from imagegen.scene import lit_picture
+from imagegen.scene import compose, lit_picture
 from orbweave.errors import ModelError
 from orbweave.records import Motif, Structure
 
@@ -196,3 +198,14 @@ def test_missing_and_damaged_files_are_told_with_what_mends_them(tmp_path: Path)
     config.write_text('{"families": 3}')
     with pytest.raises(ModelError, match="classifier.json"):
         load_classifier(tmp_path)
+
+
+def test_half_of_what_it_learns_from_has_two_motifs_and_of_overlays_both_are_seen() -> None:
+    rng = np.random.default_rng(3)
+    drawn = [any_look(rng) for _ in range(120)]
+    assert 0.3 < np.mean([len(structure.motifs) == 2 for structure in drawn]) < 0.65
+    laid_over = [structure for structure in drawn if structure.combine == "overlay"]
+    assert laid_over
+    for structure in laid_over:
+        _, lower = compose(canvas(128, 256.0), structure, np.random.default_rng(structure.seed))
+        assert lower is not None and lower.mean() > 0.45
