@@ -7,6 +7,7 @@ shortest shift that brings the picture back onto itself, found in the autocorrel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -62,6 +63,42 @@ class Spectrum(NamedTuple):
         Args:
             across_deg: Only waves that run in this direction, within `SECTOR_DEG`.
         """
+        ring, n, mean, background = self._rings(across_deg)
+        noise = MIN_PEAK_SIGMA * np.sqrt(SAMPLES_PER_NOISE / n)  # relative: power is exponential
+        is_peak = mean >= background * np.maximum(MIN_PEAK_RATIO, 1 + noise)
+        is_peak &= (np.arange(len(n)) >= MIN_CYCLES) & (mean > MIN_POWER * self.power.max())
+        excess = np.where(is_peak, (mean - background) * n, 0.0)
+        found: list[float] = []
+        while len(found) < MAX_PERIODS and excess.any():
+            k = _fundamental(excess, int(np.argmax(excess)))
+            chosen = np.abs(ring - k) <= 1
+            down, right = np.nonzero(chosen)
+            f = np.hypot(self.fx[0, right], self.fy[down, 0])
+            weight = np.clip(self.power[chosen] - background[k], 0, None)
+            found.append(round(float(weight.sum() / (weight * f).sum()), 6))
+            # What lies within a quarter of an octave is the same peak.
+            excess[int(k / 1.19) : int(np.ceil(k * 1.19)) + 1] = 0
+        return tuple(found)
+
+    def rms_at(self, period_px: float) -> float:
+        """Return the root mean square brightness of the waves of one period.
+
+        What stands above the background in its ring and in the two beside it.
+        """
+        _, n, mean, background = self._rings()
+        k = round(min(self.power.shape) / period_px)
+        excess = np.clip((mean - background) * n, 0, None)[k - 1 : k + 2].sum()
+        windows = (_hann(side) for side in self.power.shape)
+        squares = self.power.size * math.prod(float((w**2).sum()) for w in windows)
+        return math.sqrt(float(excess) / squares)
+
+    def _rings(
+        self, across_deg: float | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], Luma, Luma]:
+        """Return the rings, and of each ring its samples, their mean power and its background.
+
+        The rings are (H, W), -2 for samples in none.
+        """
         side = min(self.power.shape)
         place = np.hypot(self.fx, self.fy)
         place *= side
@@ -74,22 +111,8 @@ class Spectrum(NamedTuple):
             inside &= np.abs((off + 90) % 180 - 90) <= SECTOR_DEG
         n = np.maximum(np.bincount(ring[inside], minlength=n_rings), 1)
         mean = np.bincount(ring[inside], weights=self.power[inside], minlength=n_rings) / n
-        background = _background(mean)
-        noise = MIN_PEAK_SIGMA * np.sqrt(SAMPLES_PER_NOISE / n)  # relative: power is exponential
-        is_peak = mean >= background * np.maximum(MIN_PEAK_RATIO, 1 + noise)
-        is_peak &= (np.arange(n_rings) >= MIN_CYCLES) & (mean > MIN_POWER * self.power.max())
-        excess = np.where(is_peak, (mean - background) * n, 0.0)
-        found: list[float] = []
-        while len(found) < MAX_PERIODS and excess.any():
-            k = _fundamental(excess, int(np.argmax(excess)))
-            chosen = inside & (np.abs(ring - k) <= 1)
-            down, right = np.nonzero(chosen)
-            f = np.hypot(self.fx[0, right], self.fy[down, 0])
-            weight = np.clip(self.power[chosen] - background[k], 0, None)
-            found.append(round(float(weight.sum() / (weight * f).sum()), 6))
-            # What lies within a quarter of an octave is the same peak.
-            excess[int(k / 1.19) : int(np.ceil(k * 1.19)) + 1] = 0
-        return tuple(found)
+        ring[~inside] = -2  # beside no ring
+        return ring, n, mean, _background(mean)
 
 
 def _fundamental(excess: Luma, k: int) -> int:
@@ -121,10 +144,15 @@ def spectrum_of(luma: Luma) -> Spectrum | None:
 def _windowed(luma: Luma) -> Luma:
     """A picture without its mean, under a Hann window; the window itself is not kept."""
     h, w = luma.shape
-    window = np.outer(np.hanning(h + 2)[1:-1], np.hanning(w + 2)[1:-1])
+    window = np.outer(_hann(h), _hann(w))
     centred: Luma = luma - (luma * window).sum() / window.sum()
     centred *= window
     return centred
+
+
+def _hann(n: int) -> Luma:
+    window: Luma = np.hanning(n + 2)[1:-1]
+    return window
 
 
 def _background(mean: Luma) -> Luma:
