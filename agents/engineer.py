@@ -33,7 +33,15 @@ from agents.claims import (
 from agents.expert import seed_for
 from agents.faults import faults_of
 from agents.roles import Form, Team
-from agents.seeing import is_hollow, is_too_small, name_of, names_colour, says_thing, thing_of
+from agents.seeing import (
+    colours_of,
+    is_hollow,
+    is_too_small,
+    name_of,
+    names_colour,
+    says_thing,
+    thing_of,
+)
 from agents.voice import Voice
 from orbweave.records import Scale
 
@@ -116,9 +124,10 @@ async def write(
         notes += [*faults, *opened]
         colours: list[str] = []
         _, added = completed(prompt, advice, (), thing)
-        is_short = len(f"{prompt} {' '.join(added)}".split()) < MIN_WORDS
-        if is_short or not names_colour(f"{prompt} {' '.join(added)}"):
-            palette = await _palette(voice, team, fields, seed_for(seed, 3))
+        said = f"{prompt} {' '.join(added)}"
+        is_short = len(said.split()) < MIN_WORDS
+        if is_short or not names_colour(said):
+            palette = await _palette(voice, team, fields, said, seed_for(seed, 3))
             colours = palette if is_short else palette[1:]
         prompt, added = completed(prompt, advice, colours, thing)
         added += colours
@@ -202,8 +211,8 @@ def _recoloured(prompt: str, palette: Collection[str], colours: str) -> str:
 
 
 def framed(team: Team, concept: str) -> frozenset[str]:
-    """Return the sentences of a prompt that claim nothing: the palette's and the thing itself."""
-    names = {_sentence(name_of(concept)), _sentence(thing_of(concept))}
+    """Return the sentences of a prompt that claim nothing: the palette's and the concept's own."""
+    names = {_sentence(own(concept)) for own in (name_of, thing_of, colours_of)}
     return team.palette.sentences | names
 
 
@@ -390,28 +399,34 @@ async def _composed(
 
     It begins with the thing itself: the concept, or its head if that is long.
     """
-    view, colours = await _palette(voice, team, fields, seed)
-    looks = dict.fromkeys(in_turns(advice))
     thing = name_of(fields["concept"])
+    view, *colours = await _palette(voice, team, fields, thing, seed)
+    looks = dict.fromkeys(in_turns(advice))
     lead = team.palette.leads.get(cast(Scale, fields["scale"]))
     kept = [_sentence(thing), view, *filter(None, [lead])]
     for look in looks:
-        n_words = len(" ".join([*kept, look, colours, team.palette.close]).split())
+        n_words = len(" ".join([*kept, look, *colours, team.palette.close]).split())
         is_first = look in [each.looks[0] for each in advice if each.looks]
         if n_words <= (MAX_WORDS if is_first else _WINDOW_WORDS):
             kept.append(look)
-    composed = " ".join([*kept, colours, team.palette.close])
+    composed = " ".join([*kept, *colours, team.palette.close])
     composed, missing = completed(composed, advice, (), thing)
     return " ".join([composed, *missing])
 
 
-async def _palette(voice: Voice, team: Team, fields: Mapping[str, str], seed: int) -> list[str]:
-    """Return a view and colours that suit the notes."""
+async def _palette(
+    voice: Voice, team: Team, fields: Mapping[str, str], said: str, seed: int
+) -> list[str]:
+    """Return a view and colours that suit the notes.
+
+    Where the concept names colours they are its own, or none if they are said already.
+    """
     scale = cast(Scale, fields["scale"])
-    return [
-        await _chosen(voice, team.prompt, fields, options[scale], seed_for(seed, i))
-        for i, options in enumerate([team.palette.views, team.palette.colours])
-    ]
+    views, colours = team.palette.views[scale], team.palette.colours[scale]
+    view = await _chosen(voice, team.prompt, fields, views, seed_for(seed, 0))
+    if own := colours_of(fields["concept"]):
+        return [view] if own.lower() in said.lower() else [view, _sentence(own)]
+    return [view, await _chosen(voice, team.prompt, fields, colours, seed_for(seed, 1))]
 
 
 async def _chosen(

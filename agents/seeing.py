@@ -16,7 +16,15 @@ from collections.abc import Mapping
 from agents.claims import is_visible, sentences, share_held, shared_words, stems
 from orbweave.records import Scale
 
-__all__ = ["is_hollow", "is_too_small", "name_of", "names_colour", "says_thing", "thing_of"]
+__all__ = [
+    "colours_of",
+    "is_hollow",
+    "is_too_small",
+    "name_of",
+    "names_colour",
+    "says_thing",
+    "thing_of",
+]
 
 _ASKING = re.compile(r"^(?:design|create|make|imagine|invent|draw)\s+(?=(?:an?|the)\s)", re.I)
 _HEAD_END = re.compile(
@@ -27,6 +35,7 @@ _HEAD_END = re.compile(
     re.I,
 )
 """What stands behind the head of a concept; "of" does not: "a core of honeycomb cells"."""
+_CLAUSE_END = re.compile(r"[,;:.!?](?:\s|$)|\s[-–—]\s")
 _LOOSE_END = re.compile(r"(?:\s(?:an?|and|its|of|or|the|their))+$", re.I)
 _HEAD_WORDS = 10
 """As many as a title may have."""
@@ -118,6 +127,16 @@ def says_thing(prompt: str, thing: str) -> bool:
 def names_colour(text: str) -> bool:
     """Whether a text names a colour, or a material known by one."""
     return _COLOUR.search(text) is not None
+
+
+def colours_of(concept: str) -> str:
+    """Return what a concept says of its colours: its clauses that name one, with commas between.
+
+    "A wall panel of coral, red on navy, 20 cm wide" gives "red on navy"; empty if none does, or
+    only one with a number that no picture shows.
+    """
+    clauses = (clause.strip() for clause in _CLAUSE_END.split(_plain(concept)))
+    return ", ".join(c for c in clauses if names_colour(c) and is_visible(c))
 
 
 def is_hollow(sentence: str) -> bool:

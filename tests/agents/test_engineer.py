@@ -17,6 +17,7 @@ from agents.fake import FakeEngine, hashed_words
 from agents.generation import Generation, Message
 from agents.knowledge import Fact
 from agents.roles import StopRule
+from agents.seeing import names_colour
 from orbweave.records import (
     SCALES,
     Brief,
@@ -172,9 +173,10 @@ async def _talk(
     wanted: Targets | None = None,
     model: Callable[[Generation], str] | None = None,
     scale: Scale = "microstructure",
+    concept: str = "A membrane of radial and spiral threads",
 ) -> Conversation:
     brief = Brief(
-        concept="A membrane of radial and spiral threads",
+        concept=concept,
         scale=scale,
         domains=("spider-silk",),
         targets=wanted or Targets(),
@@ -309,6 +311,42 @@ async def test_a_composed_prompt_is_seen_and_coloured_as_its_scale_is(scale: Sca
     assert len(said & {*palette.views[scale]}) == 1
     assert len(said & {*palette.colours[scale]}) == 1
     assert said & {*palette.leads.values()} == {*filter(None, [palette.leads.get(scale)])}
+
+
+@pytest.mark.parametrize(
+    ("concept", "once"),
+    [
+        ("A wall panel, red on navy", "red on navy"),
+        ("A wall panel, red on navy, which lasts 40 years and bears 300 MPa", "Red on navy."),
+        ("A teal wall panel", "teal"),
+    ],
+)
+async def test_a_composed_prompt_has_the_colours_of_its_concept_once(
+    concept: str, once: str
+) -> None:
+    talk = await _talk(_Loom(), rounds=1, model=_Hopeless(), concept=concept)
+    prompt = talk.prompts[0].prompt
+    assert prompt.count(once) == 1
+    assert not {*sentences(prompt)} & {*load_team().palette.colours["microstructure"]}
+    assert not any(names_colour(check.sentence) for check in talk.turns[1].checks)
+
+
+async def test_a_written_prompt_without_colours_is_given_those_of_its_concept() -> None:
+    bare = (
+        "Close view of a wall panel with thick radial threads from one corner, seen from above. "
+        "Thin spiral threads cross them at even gaps and hold small round drops of clear glue. "
+        "Even soft light, crisp edges."
+    )
+
+    class _Bare(_Obedient):
+        def __call__(self, request: Generation) -> str:
+            if request.prefix.endswith("Prompt:"):
+                return f"{request.prefix} {bare}"
+            return super().__call__(request)
+
+    concept = "A wall panel, red on navy, which lasts 40 years and bears 300 MPa"
+    talk = await _talk(_Loom(), rounds=1, model=_Bare(), concept=concept)
+    assert talk.prompts[0].prompt.endswith("Red on navy.")
 
 
 def test_the_whole_concept_and_its_head_are_of_the_frame() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from agents.roles import load_team
 from agents.seeing import (
+    colours_of,
     is_hollow,
     is_too_small,
     name_of,
@@ -74,6 +75,21 @@ def test_every_colour_of_the_palette_is_one_that_is_known(scale: Scale) -> None:
 
 def test_light_and_shade_are_no_colours() -> None:
     assert not names_colour("Soft light from above, dark gaps, bright edges.")
+
+
+@pytest.mark.parametrize(
+    ("concept", "colours"),
+    [
+        ("A wall panel of coral, red on navy, 20 cm wide", "red on navy"),
+        ("A teal honeycomb on a cream background", "A teal honeycomb on a cream background"),
+        ("A lamp - amber ribs; a pearl core, light", "amber ribs, a pearl core"),
+        ("A filter, green at 300 MPa", ""),  # nobody sees the number
+        ("A net, as light as it can be", ""),
+        ("", ""),
+    ],
+)
+def test_what_a_concept_says_of_its_colours(concept: str, colours: str) -> None:
+    assert colours_of(concept) == colours
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,11 @@ def test_a_one_word_text_with_a_dash_needs_the_double_dash(capsys, tmp_path, mon
         (["--steps", "1"], "wanted at least one step on the structure"),
         (["--scale", "nano"], "wanted --scale as one of microstructure"),
         (["--domains", "leaf,silk"], "wanted --domains as one of spider-silk"),
+        (["--solid-fraction", "40"], "--solid-fraction"),
+        (["--direction", "-90"], "--direction"),
+        (["--spacing", "0"], "--spacing"),
+        (["--spacing", "inf"], "--spacing"),
+        (["--solid-fraction", "nan"], "--solid-fraction"),
         (["--structure", "nowhere.yaml"], "wanted --structure auto, none or a readable file"),
         (["--model", "http://x"], "wanted a model server"),
     ],
@@ -213,6 +218,13 @@ def test_a_wrong_option_is_usage(capsys, tmp_path, monkeypatch, arguments, messa
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_picture_should_measure_is_part_of_the_brief(capsys):
+    asked = ["--solid-fraction", "0.4", "--direction", "180", "--spacing", "24"]
+    assert run(["design", "silk", *asked, "--dry-run", "--json"]) == 0
+    brief = json.loads(capsys.readouterr().out)["brief"]
+    assert brief["targets"] == {"solid_fraction": 0.4, "direction_deg": 0.0, "spacing_px": 24.0}
 
 
 def test_an_unknown_model_is_told_with_the_known_ones(capsys, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from orbweave.errors import Cancelled, EngineError, OrbweaveError, UsageError, shown
-from orbweave.records import DOMAINS, SCALES, Brief, Design, clean_concept
+from orbweave.records import DOMAINS, SCALES, Brief, Design, Targets, clean_concept
 from ui.commands import options
 from ui.commands.choice import one_of
 
@@ -54,6 +54,9 @@ def design(
             show_default=False,
         ),
     ] = "",
+    solid_fraction: options.SolidFraction = None,
+    direction: options.Direction = None,
+    spacing: options.Spacing = None,
     structure: options.StructureSource = "auto",
     strength: options.Strength = None,
     scheduler: options.Scheduler = None,
@@ -123,6 +126,11 @@ def design(
         scale=one_of("--scale", scale, SCALES),
         domains=tuple(
             one_of("--domains", d.strip(), DOMAINS) for d in domains.split(",") if d.strip()
+        ),
+        targets=Targets(
+            solid_fraction=solid_fraction,
+            direction_deg=None if direction is None else direction % 180,
+            spacing_px=spacing,
         ),
         seed=seed,
     )

@@ -13,6 +13,7 @@ __all__ = [
     "Batch",
     "Benchmarks",
     "Debug",
+    "Direction",
     "DryRun",
     "Force",
     "Guidance",
@@ -25,6 +26,8 @@ __all__ = [
     "Scheduler",
     "Seed",
     "Size",
+    "SolidFraction",
+    "Spacing",
     "Stage",
     "Steps",
     "Strength",
@@ -59,6 +62,36 @@ StructureSource = Annotated[
         metavar="auto|none|FILE",
         help="Geometry the pictures start from: chosen for the prompt, none, or a JSON or "
         "YAML file with a structure.",
+    ),
+]
+SolidFraction = Annotated[
+    float | None,
+    typer.Option(
+        "--solid-fraction",
+        min=0.0,
+        max=1.0,
+        help="Share of the picture that should be material.",
+        show_default=False,
+    ),
+]
+Direction = Annotated[
+    float | None,
+    typer.Option(
+        "--direction",
+        min=0.0,
+        max=180.0,
+        help="Direction in degrees that its lines should have, 0 horizontal, anticlockwise.",
+        show_default=False,
+    ),
+]
+Spacing = Annotated[
+    float | None,
+    typer.Option(
+        "--spacing",
+        min=2.5,
+        max=4096.0,
+        help="Distance in pixels at which its elements should repeat.",
+        show_default=False,
     ),
 ]
 Strength = Annotated[
