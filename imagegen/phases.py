@@ -35,6 +35,11 @@ LIGHT_GROUND = 0.75
 """Mean luma above which the bright side may be a ground, such as paper."""
 BAND = 0.05
 """How far the threshold is moved each way for the stability band, as a share of the luma range."""
+TONE = 0.03
+"""How far a grey level may be from the commonest of its phase to be its tone, as a share of the
+distance of both; chosen by us."""
+TWO_TONED = 0.7
+"""Share of pixels in one of the two tones from which on a picture is one of two tones; likewise."""
 EDGES = np.ones((3, 3), bool)
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
@@ -48,13 +53,11 @@ class Phases(NamedTuple):
     """Luma in [0, 1] that parts the phases; None in a constant picture."""
     side: Literal["bright", "dark"]
     """Which side of the threshold is solid."""
+    fraction: float
+    """Share of the picture that is solid, in [0, 1]: of its pixels; in a picture of two tones,
+    those that an edge runs through count as far as they are solid."""
     band: tuple[float, float]
     """Least and largest solid fraction if the threshold moves by `BAND` of the luma range."""
-
-    @property
-    def fraction(self) -> float:
-        """Share of pixels that are solid, in [0, 1]."""
-        return float(self.solid.mean())
 
 
 def phases_of(luma: Luma, solid: SolidSide = "auto") -> Phases:
@@ -67,16 +70,20 @@ def phases_of(luma: Luma, solid: SolidSide = "auto") -> Phases:
     """
     span = float(np.ptp(luma))
     if span <= FLAT_RANGE:
-        return Phases(np.zeros(luma.shape, bool), None, "bright", (0.0, 0.0))
-    threshold = otsu_threshold(luma)
+        return Phases(np.zeros(luma.shape, bool), None, "bright", 0.0, (0.0, 0.0))
+    tones = _tones(luma)
+    threshold = _otsu(tones)
     bright = luma > threshold
     if solid == "auto":
         high, low = float(luma[bright].mean()), float(luma[~bright].mean())
         solid = "dark" if high > LIGHT_GROUND and 1 - high < low else "bright"
+    covered = _covered(tones, threshold)
+    fraction = float(bright.mean()) if covered is None else covered
     shares = [float((luma > threshold + shift * span).mean()) for shift in (-BAND, BAND)]
+    least, most = min(*shares, fraction), max(*shares, fraction)
     if solid == "dark":
-        return Phases(~bright, threshold, "dark", (1 - shares[0], 1 - shares[1]))
-    return Phases(bright, threshold, "bright", (shares[1], shares[0]))
+        return Phases(~bright, threshold, "dark", 1 - fraction, (1 - most, 1 - least))
+    return Phases(bright, threshold, "bright", fraction, (least, most))
 
 
 def otsu_threshold(luma: Luma) -> float:
@@ -86,9 +93,24 @@ def otsu_threshold(luma: Luma) -> float:
 
     Source: Otsu, IEEE Trans. SMC 9 (1979) 62, eq. 18.
     """
+    return _otsu(_tones(luma))
+
+
+class _Tones(NamedTuple):
+    """How often each of 256 grey levels is there."""
+
+    share: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    edges: NDArray[np.float64]
+
+
+def _tones(luma: Luma) -> _Tones:
     count, edges = np.histogram(luma, bins=256, range=(0.0, 1.0))
-    p = count / count.sum()
-    middle = (edges[:-1] + edges[1:]) / 2
+    return _Tones(count / count.sum(), (edges[:-1] + edges[1:]) / 2, edges)
+
+
+def _otsu(tones: _Tones) -> float:
+    p, middle, edges = tones
     omega, mu = np.cumsum(p), np.cumsum(p * middle)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = (mu[-1] * omega - mu) ** 2 / (omega * (1 - omega))
@@ -97,8 +119,25 @@ def otsu_threshold(luma: Luma) -> float:
     return float((edges[best[0] + 1] + edges[best[-1] + 1]) / 2)
 
 
+def _covered(tones: _Tones, threshold: float) -> float | None:
+    """Return the share of the bright phase, edges counted in part; None if tones are many.
+
+    An edge that runs through pixels gives them a mixture of the two tones, and whole pixels are
+    up to half a pixel off. In shade a mixture is no such thing.
+    """
+    share, middle, _ = tones
+    bright = middle > threshold
+    # The commonest level of a phase is its tone; of two as common, the one farther from the other.
+    low = middle[np.argmax(share * ~bright)]
+    high = middle[::-1][np.argmax((share * bright)[::-1])]
+    off = np.abs(middle - np.where(bright, high, low)) / (high - low)
+    if share[off <= TONE].sum() < TWO_TONED:
+        return None
+    return float(share @ np.clip((middle - low) / (high - low), 0, 1))
+
+
 def solid_fraction(luma: Luma, solid: SolidSide = "auto") -> float:
-    """Return the share of pixels on the solid side of Otsu's threshold, see `phases_of`.
+    """Return the share of a picture on the solid side of Otsu's threshold, see `Phases`.
 
     A constant picture shows no structure: 0.
     """

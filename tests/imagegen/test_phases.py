@@ -57,3 +57,27 @@ def test_an_empty_phase_has_no_parts() -> None:
 def test_the_euler_number_is_parts_minus_holes() -> None:
     rings = mask("###..###", "#.#..#.#", "###..###", "........", "#.......")
     assert euler_number(rings) == 3 - 2
+
+
+def _bars(width_px: float, period_px: int, noise: float = 0.0) -> Any:
+    """Bars along the grid; the pixel that an edge runs through is as bright as it is covered."""
+    y = np.arange(256)[:, None] % period_px
+    covered = np.clip(width_px - y, 0, 1) * np.ones(256)
+    return np.clip(covered + noise * np.random.default_rng(0).normal(size=(256, 256)), 0, 1)
+
+
+@pytest.mark.parametrize("width_px", [1.6, 2.5, 5.6, 6.3])
+@pytest.mark.parametrize("side", ["bright", "dark"])
+def test_of_two_tones_an_edge_counts_as_far_as_it_covers_a_pixel(
+    width_px: float, side: Any
+) -> None:
+    phases = phases_of(_bars(width_px, 8), side)
+    share = width_px / 8 if side == "bright" else 1 - width_px / 8
+    assert phases.fraction == pytest.approx(share, abs=0.002)
+    assert abs(phases.solid.mean() - share) > 0.035
+    assert phases.band[0] <= phases.fraction <= phases.band[1]
+
+
+def test_of_many_tones_pixels_are_counted_whole() -> None:
+    phases = phases_of(_bars(5.6, 8, noise=0.1), "bright")
+    assert phases.fraction == phases.solid.mean()
