@@ -386,7 +386,7 @@ class Measurement(Record):
     picture: str
     """The picture's path as in `Picture.path`."""
     solid_fraction: Fraction
-    """Share of pixels brighter (or darker) than Otsu's threshold on the structure's side."""
+    """Share of the picture on the structure's side of Otsu's threshold; see `imagegen.phases`."""
     direction_deg: float | None
     """Main line direction, [0, 180) anticlockwise from horizontal; None if isotropic."""
     anisotropy: Fraction
