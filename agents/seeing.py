@@ -133,10 +133,11 @@ def colours_of(concept: str) -> str:
     """Return what a concept says of its colours: its clauses that name one, with commas between.
 
     "A wall panel of coral, red on navy, 20 cm wide" gives "red on navy"; empty if none does, or
-    only one with a number that no picture shows.
+    only one with a number that no picture shows, or if they are too long to be said in a prompt.
     """
     clauses = (clause.strip() for clause in _CLAUSE_END.split(_plain(concept)))
-    return ", ".join(c for c in clauses if names_colour(c) and is_visible(c))
+    colours = ", ".join(c for c in clauses if names_colour(c) and is_visible(c))
+    return colours if len(colours.split()) <= _NAMED_WORDS else ""
 
 
 def is_hollow(sentence: str) -> bool:

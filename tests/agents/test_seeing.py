@@ -85,6 +85,7 @@ def test_light_and_shade_are_no_colours() -> None:
         ("A lamp - amber ribs; a pearl core, light", "amber ribs, a pearl core"),
         ("A filter, green at 300 MPa", ""),  # nobody sees the number
         ("A net, as light as it can be", ""),
+        ("A green roof " + "and a walk " * 6, ""),  # 21 words
         ("", ""),
     ],
 )
